@@ -1,0 +1,1 @@
+"""bsqcodec: a neural image and video codec on BSQ tokens."""
