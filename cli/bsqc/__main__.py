@@ -1,0 +1,5 @@
+"""`python -m bsqc`."""
+
+from bsqc.main import main
+
+main()
