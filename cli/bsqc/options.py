@@ -70,7 +70,7 @@ def compute_options(function: Decorated) -> Decorated:
     """--device and --threads."""
     device = click.Choice(["auto", "cpu", "cuda", "mps"])
     for option in (
-        click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [default: all]"),
+        click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads; all by default"),
         click.option("--device", type=device, default="auto", show_default=True, help="where to compute"),
     ):
         function = option(function)
@@ -99,6 +99,6 @@ def output_options(function: Decorated) -> Decorated:
 
 
 levels_option = click.option(
-    "--levels", type=click.IntRange(1, 255), metavar="N", help="only the N coarsest levels [default: all]"
+    "--levels", type=click.IntRange(1, 255), metavar="N", help="only the N coarsest levels"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="one JSON object on stdout")
