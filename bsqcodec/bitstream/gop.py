@@ -1,0 +1,137 @@
+"""The GOPS chunk: one group of pictures, from a key frame up to the next one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from zlib import crc32
+
+from bsqcodec.bitstream.header import RATE_INDEX_MAX, Header
+from bsqcodec.bitstream.limits import DEFAULT_LIMITS, Limits
+from bsqcodec.bitstream.varint import (
+    VARINT_END,
+    Cursor,
+    encode_runs,
+    encode_signed,
+    encode_varint,
+)
+from bsqcodec.errors import InputError
+
+_MODE_MASK = 3
+_JOINED = 4
+_DURATIONS_LISTED = 8
+_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED
+
+
+class CodingMode(IntEnum):
+    """How the tokens of a GOP became bytes."""
+
+    RAW = 0
+    STATIC = 1
+    PRIOR = 2
+
+
+@dataclass(frozen=True)
+class Gop:
+    """One group of pictures, as bytes: a key frame and the tubes that follow it.
+
+    pts, durations: one per frame, in units of the header's time base; pts strictly increasing, duration 0 = unknown.
+    key_rate, tube_rate: rate index 0..1000 of the key frame and of the tubes.
+    levels_kept: levels present, the coarsest ones; fewer than `Header.levels` after a cut.
+    token_crcs: 16 bits per kept level, see `token_crc`.
+    parts: joined: one row, parts[0][level]; else one row per block (0 = key frame, then tubes), parts[block][level].
+    """
+
+    pts: tuple[int, ...]
+    durations: tuple[int, ...]
+    mode: CodingMode
+    joined: bool
+    key_rate: int
+    tube_rate: int
+    levels_kept: int
+    token_crcs: tuple[int, ...]
+    parts: tuple[tuple[bytes, ...], ...]
+
+
+def block_count(frames: int, tube_frames: int) -> int:
+    """Blocks in a GOP of that many frames: the key frame and as many tubes as it takes, the last one filled up."""
+    return 1 + -(-(frames - 1) // tube_frames)
+
+
+def token_crc(packed_blocks: Iterable[bytes | bytearray | memoryview]) -> int:
+    """The 16-bit check of one level's tokens over a whole GOP: the low half of the CRC-32 over all its bits.
+
+    packed_blocks: block after block, the bits of that level packed as `numpy.packbits` does it: positions in row-major
+    order, the bits of a token in order, eight to a byte, the first in the most significant bit, zeros at the end.
+    """
+    crc = 0
+    for packed in packed_blocks:
+        crc = crc32(packed, crc)
+    return crc & 0xFFFF
+
+
+def encode_gop(gop: Gop, header: Header) -> bytes:
+    """Payload of a GOPS chunk. InputError where the fields contradict each other."""
+    frames = len(gop.pts)
+    rows = 1 if gop.joined else block_count(frames, header.tube_frames)
+    if len(gop.durations) != frames or not frames:
+        raise InputError(f"a GOP of {frames} times and {len(gop.durations)} durations: expected as many, at least 1")
+    if len(gop.parts) != rows:
+        raise InputError(f"a GOP of {frames} frames has {len(gop.parts)} rows of parts, expected {rows}")
+    if any(len(row) != gop.levels_kept for row in (*gop.parts, gop.token_crcs)):
+        raise InputError(f"a GOP of {gop.levels_kept} levels needs as many parts in every row and as many token CRCs")
+    deltas = tuple(after - before for before, after in zip(gop.pts, gop.pts[1:], strict=False))
+    listed = gop.durations[:-1] != deltas
+    payload = bytearray([gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed])
+    payload += encode_varint(frames) + encode_varint(gop.pts[0])
+    payload += encode_runs(deltas) + encode_runs(gop.durations) if listed else encode_runs(gop.durations)
+    payload += encode_varint(gop.key_rate) + encode_signed(gop.tube_rate - gop.key_rate)
+    payload += encode_varint(gop.levels_kept)
+    for crc in gop.token_crcs:
+        payload += crc.to_bytes(2)
+    for row in gop.parts:
+        for part in row:
+            payload += encode_varint(len(part))
+    return bytes(payload) + b"".join(part for row in gop.parts for part in row)
+
+
+def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> Gop:
+    """The GOP in a GOPS chunk's payload; FormatError where it contradicts itself, the header or the limits."""
+    cursor = Cursor(payload, offset)
+    flags = cursor.byte("flags of the GOP")
+    if flags & ~_FLAGS or flags & _MODE_MASK not in tuple(CodingMode):
+        raise cursor.fault(f"flags of the GOP are 0x{flags:02x}: not known to this version")
+    frames = cursor.varint("frames of the GOP", 1, min(header.max_gop_frames, limits.frames_per_gop))
+    pts, durations = _decode_times(cursor, frames, listed=bool(flags & _DURATIONS_LISTED))
+    key_rate = cursor.varint("rate index", 0, RATE_INDEX_MAX)
+    tube_rate = key_rate + cursor.signed("rate index of the tubes")
+    if not 0 <= tube_rate <= RATE_INDEX_MAX:
+        raise cursor.fault(f"rate index of the tubes is {tube_rate}, expected 0 to {RATE_INDEX_MAX}")
+    levels = cursor.varint("levels of the GOP", 1, min(header.levels, limits.levels))
+    token_crcs = tuple(int.from_bytes(cursor.take(2, "token CRC")) for _ in range(levels))
+    joined = bool(flags & _JOINED)
+    rows = 1 if joined else block_count(frames, header.tube_frames)
+    sizes = [[cursor.varint("length of a part") for _ in range(levels)] for _ in range(rows)]
+    total = sum(map(sum, sizes))
+    if total != cursor.remaining:
+        raise cursor.fault(f"the parts of the GOP take {total} bytes, but {cursor.remaining} are left in the chunk")
+    parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
+    mode = CodingMode(flags & _MODE_MASK)
+    return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts)
+
+
+def _decode_times(cursor: Cursor, frames: int, *, listed: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    first = cursor.varint("time of the first frame")
+    if listed:
+        deltas = cursor.runs(frames - 1, "time between frames", low=1)
+        durations = cursor.runs(frames, "duration")
+    else:
+        durations = cursor.runs(frames, "duration")
+        deltas = durations[:-1]
+        if 0 in deltas:
+            raise cursor.fault("two frames of the GOP have the same time")
+    pts = [first]
+    for delta in deltas:
+        pts.append(pts[-1] + delta)
+    if pts[-1] + max(durations) >= VARINT_END:
+        raise cursor.fault("times of the GOP go beyond 2^63 - 1")
+    return tuple(pts), tuple(durations)
