@@ -1,4 +1,4 @@
-"""Streams of .bsq as bytes: what is in them, written and read front to back. Knows nothing of pixels and tokens."""
+"""Streams of .bsq as bytes, written and read front to back. Knows nothing of pixels, tokens and models."""
 
 from bsqcodec.bitstream.audio import AudioPacket, AudioPackets, AudioTrack, AudioTracks
 from bsqcodec.bitstream.gop import CodingMode, Gop, block_count, token_crc

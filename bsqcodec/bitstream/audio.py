@@ -18,7 +18,7 @@ _TIMED = 2
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """One track of sound. codec: ffmpeg's name; frame_size: samples per packet, 0 where it varies or is unknown."""
+    """One track of sound. codec: ffmpeg's name; frame_size: samples per packet, 0 where it varies."""
 
     codec: str
     sample_rate: int
@@ -32,7 +32,7 @@ class AudioTrack:
 
 @dataclass(frozen=True, slots=True)
 class AudioPacket:
-    """One packet of track number `track`. Times in the track's time base; they share their zero with the frames."""
+    """One packet of track number `track`. Times in the track's time base, with the frames' zero."""
 
     track: int
     pts: int
@@ -141,7 +141,7 @@ def _decode_track(entry: object, offset: int) -> AudioTrack:
 
 
 def encode_packets(packets: Sequence[AudioPacketLike]) -> bytes:
-    """Payload of an AUDI chunk: the packets of one track. A packet that follows on the last one costs its size alone."""
+    """Payload of an AUDI chunk: packets of one track. One that follows on the last costs its size alone."""
     tracks = {packet.track for packet in packets}
     if len(tracks) != 1:
         raise InputError(f"packets of {len(tracks)} tracks in one chunk, expected 1")
@@ -160,7 +160,7 @@ def encode_packets(packets: Sequence[AudioPacketLike]) -> bytes:
 def decode_packets(
     payload: memoryview, track_count: int, offset: int = 0, limits: Limits = DEFAULT_LIMITS
 ) -> AudioPackets:
-    """The packets in an AUDI chunk's payload; FormatError where a track is not among the `track_count` described."""
+    """The packets in an AUDI chunk's payload. track_count: tracks that the TRAK chunk describes."""
     cursor = Cursor(payload, offset)
     track = cursor.varint("number of a sound track", 0, track_count - 1)
     count = cursor.varint("number of packets", 1, limits.packets_per_chunk)

@@ -1,7 +1,7 @@
-"""The part of CBOR (RFC 8949) that streams use, in its deterministic form; everything else is refused before decoding.
+"""The part of CBOR (RFC 8949) that streams use, in deterministic form; the rest is refused before decoding.
 
-Allowed: unsigned integers, byte and text strings, arrays, maps with ascending keys, true and false. Every length and
-integer in its shortest form, none indefinite, no tags, no numbers with a point, nesting at most MAX_DEPTH.
+Allowed: unsigned integers, byte and text strings, arrays, maps with ascending keys, true and false. Every
+length and integer in its shortest form, none indefinite, no tags, no floats, nesting at most MAX_DEPTH.
 """
 
 import cbor2
@@ -46,13 +46,17 @@ def _check(data: bytes, start: int, depth: int, max_items: int, offset: int) -> 
         return position
     if major in (_BYTES, _TEXT):
         if value > len(data) - position:
-            message = f"CBOR string of {value} bytes, but {len(data) - position} are left in the chunk"
-            raise FormatError(message, offset + start)
+            raise FormatError(
+                f"CBOR string of {value} bytes, but {len(data) - position} are left in the chunk",
+                offset + start,
+            )
         return position + value
     if major not in (_ARRAY, _MAP):
-        raise FormatError(f"CBOR item that starts with 0x{data[start]:02x} is not used in streams", offset + start)
+        raise FormatError(f"CBOR item 0x{data[start]:02x} is of a type not used in streams", offset + start)
     if value > max_items:
-        raise FormatError(f"CBOR array or map of {value} entries, at most {max_items} are allowed", offset + start)
+        raise FormatError(
+            f"CBOR array or map of {value} entries, expected at most {max_items}", offset + start
+        )
     previous = b""
     for _ in range(value):
         if major == _MAP:
@@ -77,15 +81,14 @@ def _head(data: bytes, start: int, offset: int) -> tuple[int, int, int]:
     value = int.from_bytes(data[start + 1 : start + 1 + size])
     smallest = 24 if size == 1 else 1 << 4 * size
     if argument > 27 or start + 1 + size > len(data) or value < smallest:
-        raise FormatError(f"CBOR item that starts with 0x{data[start]:02x} is cut off or not in its shortest form",
-                          offset + start)
+        raise FormatError(f"CBOR item 0x{data[start]:02x} is cut off or not in shortest form", offset + start)
     return major, value, start + 1 + size
 
 
 class Fields:
-    """A decoded CBOR map with integer keys, asked for one field after the other; each with its type and its range.
+    """A decoded CBOR map with integer keys, asked for one field after the other, each with type and range.
 
-    Keys from CRITICAL_END on are for additions that a reader may pass over; `finish` refuses unknown ones below.
+    Keys from CRITICAL_END on are additions that a reader may pass over; `finish` refuses unknown ones below.
     """
 
     CRITICAL_END = 64

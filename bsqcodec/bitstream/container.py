@@ -1,4 +1,4 @@
-"""The frame around everything: a signature, then chunks of type, length, payload and CRC-32, as PNG has them."""
+"""The frame around everything: a signature, then chunks of type, length, payload and CRC-32, as in PNG."""
 
 import re
 from dataclasses import dataclass
@@ -55,8 +55,19 @@ def is_skippable(kind: str) -> bool:
     return kind[0].islower()
 
 
+def payload_limit(kind: str, limits: Limits) -> int:
+    """Bytes that the payload of a chunk may have."""
+    by_kind: dict[str, int] = {
+        ChunkKind.HEAD: limits.header_bytes,
+        ChunkKind.META: limits.metadata_bytes,
+        ChunkKind.TRAK: limits.tracks_bytes,
+        ChunkKind.INDX: limits.index_bytes,
+    }
+    return by_kind.get(kind, limits.chunk_bytes)
+
+
 class ChunkWriter:
-    """Writes the signature and then chunks, front to back, counting bytes itself: the sink need not tell or seek."""
+    """Writes the signature, then chunks; counts bytes itself, so the sink need not tell or seek."""
 
     def __init__(self, sink: BinaryIO) -> None:
         self._sink = sink
@@ -100,12 +111,13 @@ class ChunkReader:
         if found[: len(MAGIC)] != MAGIC:
             if found[1:4] == MAGIC[1:4]:
                 raise FormatError("damaged by a transfer in text mode: copy the file in binary mode", 0)
-            raise FormatError(f"not a .bsq stream: it begins with {found.hex(' ')}, expected {MAGIC.hex(' ')}", 0)
+            begin = f"it begins with {found.hex(' ')}, expected {MAGIC.hex(' ')}"
+            raise FormatError(f"not a .bsq stream: {begin}", 0)
         if found[-1] != VERSION:
             raise FormatError(f"format version {found[-1]}, this reader knows version {VERSION}", len(MAGIC))
 
     def read(self) -> Chunk | None:
-        """The next chunk, None at the end of the file. FormatError where it is damaged; then `recover` helps."""
+        """The next chunk, None at the end of the file. FormatError where it is damaged: `recover` goes on."""
         offset = self._source.offset
         self._buffer = bytearray()
         self._length_holds = False
@@ -130,17 +142,17 @@ class ChunkReader:
         return Chunk(kind, payload, offset, payload_offset)
 
     def peek_kind(self) -> str:
-        """Type of the next chunk as it stands there; "" at the end of the file or where no type of ours stands."""
+        """What stands where the next chunk's type should be; "" at the end of the file."""
         ahead = bytearray()
         self._source.read_into(ahead, TYPE_BYTES)
         self._source.unread(memoryview(ahead))
-        return ahead.decode() if _KNOWN.fullmatch(ahead) else ""
+        return ahead.decode("latin-1")
 
     def recover(self) -> bool:
         """After `read` failed: go to the next chunk. False where the file ends before one is found.
 
-        Where the length leads to another chunk's head or to the end, it is believed; else the bytes read are searched
-        for the next intact chunk. FormatError where that needs more than `Limits.resync_bytes`.
+        Where the length leads to another chunk's head or to the end, it is believed; else the bytes read are
+        searched for the next intact chunk. FormatError where that needs more than `Limits.resync_bytes`.
         """
         failed = memoryview(self._buffer)
         if self._length_holds:
@@ -174,14 +186,16 @@ class ChunkReader:
             if self._buffer[-1] < 128 or len(self._buffer) - start == VARINT_BYTES:
                 break
         length = memoryview(self._buffer)[start:]
-        return Cursor(length, offset + start).varint(f"length of the {kind} chunk", 0, self._limit(kind))
+        return Cursor(length, offset + start).varint(
+            f"length of the {kind} chunk", 0, payload_limit(kind, self._limits)
+        )
 
     def _is_head(self, ahead: bytearray) -> bool:
         if not _KNOWN.match(ahead):
             return False
         kind = ahead[:TYPE_BYTES].decode()
         try:
-            Cursor(memoryview(ahead)[TYPE_BYTES:], 0).varint("length", 0, self._limit(kind))
+            Cursor(memoryview(ahead)[TYPE_BYTES:], 0).varint("length", 0, payload_limit(kind, self._limits))
         except FormatError:
             return False
         return True
@@ -191,12 +205,3 @@ class ChunkReader:
         if self._resync_left < 0:
             raise FormatError("too damaged: no intact chunk found in reasonable time", self._source.offset)
         self._source.unread(data)
-
-    def _limit(self, kind: str) -> int:
-        limits = self._limits
-        return {
-            ChunkKind.HEAD: limits.header_bytes,
-            ChunkKind.META: limits.metadata_bytes,
-            ChunkKind.TRAK: limits.tracks_bytes,
-            ChunkKind.INDX: limits.index_bytes,
-        }.get(ChunkKind(kind) if kind in tuple(ChunkKind) else ChunkKind.GOPS, limits.chunk_bytes)

@@ -34,11 +34,12 @@ class CodingMode(IntEnum):
 class Gop:
     """One group of pictures, as bytes: a key frame and the tubes that follow it.
 
-    pts, durations: one per frame, in units of the header's time base; pts strictly increasing, duration 0 = unknown.
+    pts, durations: one per frame, in units of the header's time base; pts strictly increasing from >= 0 on,
+        duration 0 = unknown.
     key_rate, tube_rate: rate index 0..1000 of the key frame and of the tubes.
     levels_kept: levels present, the coarsest ones; fewer than `Header.levels` after a cut.
     token_crcs: 16 bits per kept level, see `token_crc`.
-    parts: joined: one row, parts[0][level]; else one row per block (0 = key frame, then tubes), parts[block][level].
+    parts: joined: one row, parts[0][level]; else a row per block, parts[block][level], block 0 = key frame.
     """
 
     pts: tuple[int, ...]
@@ -53,15 +54,16 @@ class Gop:
 
 
 def block_count(frames: int, tube_frames: int) -> int:
-    """Blocks in a GOP of that many frames: the key frame and as many tubes as it takes, the last one filled up."""
+    """Blocks in a GOP of so many frames: the key frame, then as many tubes as it takes, the last filled up."""
     return 1 + -(-(frames - 1) // tube_frames)
 
 
 def token_crc(packed_blocks: Iterable[bytes | bytearray | memoryview]) -> int:
     """The 16-bit check of one level's tokens over a whole GOP: the low half of the CRC-32 over all its bits.
 
-    packed_blocks: block after block, the bits of that level packed as `numpy.packbits` does it: positions in row-major
-    order, the bits of a token in order, eight to a byte, the first in the most significant bit, zeros at the end.
+    packed_blocks: block after block, the bits of that level packed as `numpy.packbits` does it: positions in
+    row-major order, the bits of a token in order, eight to a byte, the first in the most significant bit,
+    zeros at the end of a block.
     """
     crc = 0
     for packed in packed_blocks:
@@ -74,11 +76,13 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
     frames = len(gop.pts)
     rows = 1 if gop.joined else block_count(frames, header.tube_frames)
     if len(gop.durations) != frames or not frames:
-        raise InputError(f"a GOP of {frames} times and {len(gop.durations)} durations: expected as many, at least 1")
+        raise InputError(f"a GOP of {frames} times and {len(gop.durations)} durations, expected equal counts")
     if len(gop.parts) != rows:
         raise InputError(f"a GOP of {frames} frames has {len(gop.parts)} rows of parts, expected {rows}")
     if any(len(row) != gop.levels_kept for row in (*gop.parts, gop.token_crcs)):
-        raise InputError(f"a GOP of {gop.levels_kept} levels needs as many parts in every row and as many token CRCs")
+        raise InputError(
+            f"a GOP of {gop.levels_kept} levels needs as many parts in a row and as many token CRCs"
+        )
     deltas = tuple(after - before for before, after in zip(gop.pts, gop.pts[1:], strict=False))
     listed = gop.durations[:-1] != deltas
     payload = bytearray([gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed])
@@ -95,7 +99,7 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
 
 
 def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> Gop:
-    """The GOP in a GOPS chunk's payload; FormatError where it contradicts itself, the header or the limits."""
+    """The GOP in a GOPS chunk's payload. FormatError where it contradicts itself, header or limits."""
     cursor = Cursor(payload, offset)
     flags = cursor.byte("flags of the GOP")
     if flags & ~_FLAGS or flags & _MODE_MASK not in tuple(CodingMode):
@@ -113,7 +117,9 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     sizes = [[cursor.varint("length of a part") for _ in range(levels)] for _ in range(rows)]
     total = sum(map(sum, sizes))
     if total != cursor.remaining:
-        raise cursor.fault(f"the parts of the GOP take {total} bytes, but {cursor.remaining} are left in the chunk")
+        raise cursor.fault(
+            f"the parts of the GOP take {total} bytes, but the chunk has {cursor.remaining} left"
+        )
     parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
     mode = CodingMode(flags & _MODE_MASK)
     return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts)

@@ -17,7 +17,7 @@ _TUBE_FRAMES, _TIME_BASE, _ROTATION, _COLOUR, _CREATOR = range(8, 13)
 
 @dataclass(frozen=True)
 class Colour:
-    """Colour as the source stated it, in code points of ITU-T H.273; what was converted with. Default: sRGB."""
+    """Colour as the source stated it, in code points of ITU-T H.273. The default is sRGB."""
 
     primaries: int = 1
     transfer: int = 13
@@ -31,9 +31,9 @@ class Header:
     """What is true of the whole stream.
 
     width, height: pixels after rotation. model_digest: first 16 bytes of the SHA-256 of the weights file.
-    levels: levels coded, before any cut. quality_hundredths: 100..1000 for q = 1..10, informational; 0 = not stated.
-    time_base: seconds per unit of every time of frames. rotation: degrees that were applied (0, 90, 180, 270).
-    tube_frames: frames per tube. max_gop_frames: no GOP has more. still: one GOP of one frame.
+    levels: levels coded, before any cut. quality_hundredths: 100..1000 for q = 1..10, informational; 0 = not
+    stated. still: one GOP of one frame. max_gop_frames: no GOP has more. tube_frames: frames per tube.
+    time_base: seconds per unit of the frames' times. rotation: degrees that were applied (0, 90, 180, 270).
     """
 
     width: int
@@ -78,7 +78,7 @@ def encode_header(header: Header) -> bytes:
 
 
 def decode_header(payload: memoryview, offset: int = 0, limits: Limits = DEFAULT_LIMITS) -> Header:
-    """The header in a HEAD chunk's payload; FormatError where a field is missing, of another type or out of range."""
+    """The header in a HEAD chunk's payload. FormatError where a field is missing or not as it should be."""
     fields = cbor.Fields(cbor.decode(payload, offset, max_items=256), "header", offset)
     width = fields.integer(_WIDTH, "width", None, 1, limits.width)
     height = fields.integer(_HEIGHT, "height", None, 1, limits.height)
@@ -107,7 +107,9 @@ def decode_header(payload: memoryview, offset: int = 0, limits: Limits = DEFAULT
         max_gop_frames=fields.integer(
             _MAX_GOP_FRAMES, "frames per GOP", _DEFAULT.max_gop_frames, 1, limits.frames_per_gop
         ),
-        tube_frames=fields.integer(_TUBE_FRAMES, "frames per tube", _DEFAULT.tube_frames, 1, limits.tube_frames),
+        tube_frames=fields.integer(
+            _TUBE_FRAMES, "frames per tube", _DEFAULT.tube_frames, 1, limits.tube_frames
+        ),
         time_base=decode_ratio(fields, _TIME_BASE, "time base", _DEFAULT.time_base),
         rotation=rotation,
         colour=_decode_colour(fields),

@@ -10,7 +10,7 @@ from bsqcodec.bitstream.varint import Cursor, encode_varint
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """One GOP: its chunk's offset from the start of the stream, the time of its first frame, its frame count."""
+    """One GOP: its chunk's offset from the start of the stream, time of the first frame, frame count."""
 
     offset: int
     pts: int
@@ -47,7 +47,7 @@ class Index:
 
 
 def encode_index(index: Index) -> bytes:
-    """Payload of the INDX chunk: count, end, then per GOP offset and time (as differences) and frame count."""
+    """Payload of the INDX chunk: count; per GOP offset and time, as differences, and frame count; end."""
     payload = bytearray(encode_varint(len(index)))
     offset = pts = 0
     for number in range(len(index)):

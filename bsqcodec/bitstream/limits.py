@@ -1,4 +1,4 @@
-"""How much a reader is willing to believe. Every count and length is held against these before memory is taken."""
+"""How much a reader is willing to believe; counts and lengths are held against it before memory is taken."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ MIB = 1 << 20
 class Limits:
     """Upper bounds for what a stream may claim; the defaults fit everything this package writes.
 
-    resync_bytes: with `keep_going`, bytes that may be read again in search of the next intact chunk, in total.
-    The other byte counts bound the payload of one chunk.
+    resync_bytes and damages are for `keep_going`: bytes that may be read again in search of intact chunks,
+    and faults that may be survived, before the reader gives up. The other byte counts bound one chunk's payload.
     """
 
     width: int = 65535
@@ -29,6 +29,7 @@ class Limits:
     tracks_bytes: int = MIB
     index_bytes: int = 16 * MIB
     resync_bytes: int = 256 * MIB
+    damages: int = 1024
 
 
 DEFAULT_LIMITS = Limits()

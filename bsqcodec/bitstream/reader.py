@@ -1,4 +1,4 @@
-"""Reads a stream front to back, from a pipe as well as from a file, and jumps by time where the file can seek."""
+"""Reads a stream front to back, from a pipe as well as from a file; jumps by time where the file can seek."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from bsqcodec.bitstream.source import Source
 from bsqcodec.bitstream.writer import OFFSET_BYTES
 from bsqcodec.errors import FormatError
 
+_AFTER_PREAMBLE = ("", ChunkKind.GOPS, ChunkKind.AUDI, ChunkKind.INDX, ChunkKind.ENDS)
 _END_WITH_INDEX = TYPE_BYTES + 1 + OFFSET_BYTES + CRC_BYTES
 
 
@@ -35,11 +36,13 @@ Event: TypeAlias = Gop | AudioTracks | AudioPackets | Metadata | Damage
 
 
 class StreamReader:
-    """Iterates over what a stream holds: Metadata and AudioTracks first where there are any, then Gop and AudioPackets.
+    """Iterates over what a stream holds: Metadata and AudioTracks first, where there are any, then Gop and
+    AudioPackets.
 
-    `header` is read at once; FormatError where magic, version or header are not as they should be. A fault further on
-    raises FormatError, after everything before it was yielded; with keep_going it is yielded as Damage instead, and
-    reading goes on at the next intact chunk. Nothing beyond the ENDS chunk is read. `complete` says whether it was seen.
+    `header` is read at once; FormatError where magic, version or header are not as they should be. A fault
+    further on raises FormatError, after everything before it was yielded; with keep_going it is yielded as
+    Damage instead, and reading goes on at the next intact chunk. Nothing beyond the ENDS chunk is read;
+    `complete` says whether it was seen.
 
     Example:
         >>> with open("photo.bsq", "rb") as file:
@@ -47,7 +50,9 @@ class StreamReader:
         ...     frames = sum(len(event.pts) for event in reader if isinstance(event, Gop))
     """
 
-    def __init__(self, fileobj: BinaryIO, *, keep_going: bool = False, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, fileobj: BinaryIO, *, keep_going: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._source = Source(fileobj)
         self._chunks = ChunkReader(self._source, limits)
         self._limits = limits
@@ -56,6 +61,7 @@ class StreamReader:
         self._seen: set[str] = set()
         self._track_count = 0
         self._gops = 0
+        self._damages = 0
         self._last_pts = -1
         self._expected_pts: int | None = None
         self._finished = False
@@ -86,7 +92,7 @@ class StreamReader:
         return self._source.offset
 
     def index(self) -> Index | None:
-        """The index from the end of the file; None where the file cannot seek or has no intact index there."""
+        """The index from the end of the file; None where the file cannot seek or has no intact index."""
         here = self._source.offset
         size = self._source.size()
         if size is None:
@@ -101,14 +107,14 @@ class StreamReader:
             self._source.seek(here)
 
     def seek_time(self, time: Fraction) -> bool:
-        """Go on at the GOP that is shown at that time (seconds); False, and nothing changes, where there is no index.
+        """Go on at the GOP shown at that time (seconds). False, and nothing is changed, without an index.
 
         Metadata and AudioTracks that were not read yet still come first.
         """
         index = self.index()
         if index is None:
             return False
-        while not self._finished and self._chunks.peek_kind() in (ChunkKind.META, ChunkKind.TRAK):
+        while not self._finished and self._chunks.peek_kind() not in _AFTER_PREAMBLE:
             self._step()
         self._gops = index.find(int(time / self.header.time_base))
         entry = index[self._gops]
@@ -152,7 +158,8 @@ class StreamReader:
         self._gops += gop_index is not None
 
     def _report(self, error: FormatError, offset: int, gop_index: int | None) -> None:
-        if not self._keep_going:
+        self._damages += 1
+        if not self._keep_going or self._damages > self._limits.damages:
             self._finished = True
             raise error
         place = offset if error.offset is None else error.offset
@@ -191,7 +198,7 @@ class StreamReader:
                 return None
         if is_skippable(chunk.kind):
             return None
-        raise FormatError(f"a chunk of type {chunk.kind} is not known to this version, or not here", chunk.offset)
+        raise FormatError(f"a {chunk.kind} chunk, which this version does not know or not here", chunk.offset)
 
     def _require_preamble(self, chunk: Chunk) -> None:
         if self._gops or chunk.kind in self._seen:
@@ -203,7 +210,8 @@ class StreamReader:
         if expected is not None and gop.pts[0] != expected:
             raise FormatError(f"a GOP that begins at {gop.pts[0]}, the index says {expected}", chunk.offset)
         if gop.pts[0] <= self._last_pts:
-            raise FormatError(f"a GOP that begins at {gop.pts[0]} after a frame at {self._last_pts}", chunk.offset)
+            message = f"a GOP that begins at {gop.pts[0]} after a frame at {self._last_pts}"
+            raise FormatError(message, chunk.offset)
         if self.header.still and (self._gops or len(gop.pts) > 1):
             raise FormatError("more than one frame in a still", chunk.offset)
         self._last_pts = gop.pts[-1]

@@ -1,4 +1,4 @@
-"""Bytes of a file object from front to back: counted, taken in slices, and given back where a guess was wrong."""
+"""Bytes of a file object from front to back: counted, read in slices, given back where a guess was wrong."""
 
 from typing import BinaryIO
 
@@ -6,7 +6,7 @@ _SLICE = 1 << 18
 
 
 class Source:
-    """Reads a file object without seeking unless asked to. `offset` counts from where the file object stood at first.
+    """Reads a file object, without seeking unless asked to. `offset` counts from where it stood at first.
 
     Memory grows with what was received, never with what a length field claims.
     """

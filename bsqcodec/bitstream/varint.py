@@ -1,4 +1,4 @@
-"""Integers of variable length (LEB128: seven bits a byte, least significant first), and a cursor that reads them."""
+"""Integers of variable length (LEB128: seven bits a byte, the lowest first), and a cursor to read them."""
 
 from bsqcodec.errors import FormatError, InputError
 
@@ -24,7 +24,7 @@ def encode_signed(value: int) -> bytes:
 
 
 def encode_runs(values: tuple[int, ...]) -> bytes:
-    """Write numbers as runs: value, then how often; the count is left out where a single number is still to come."""
+    """Write numbers as runs: value, then how often; no count where one number only is still to come."""
     encoded = bytearray()
     start = 0
     while start < len(values):
@@ -39,7 +39,7 @@ def encode_runs(values: tuple[int, ...]) -> bytes:
 
 
 class Cursor:
-    """Reads a chunk's payload from front to back; every fault becomes a FormatError with its place in the stream.
+    """Reads a chunk's payload front to back; every fault becomes a FormatError with its place in the stream.
 
     offset: where the payload begins in the stream.
     """

@@ -14,7 +14,7 @@ from bsqcodec.bitstream.audio import (
     encode_packets,
     encode_tracks,
 )
-from bsqcodec.bitstream.container import SIGNATURE, ChunkKind, ChunkWriter
+from bsqcodec.bitstream.container import SIGNATURE, ChunkKind, ChunkWriter, payload_limit
 from bsqcodec.bitstream.gop import Gop, decode_gop, encode_gop
 from bsqcodec.bitstream.header import Header, decode_header, encode_header
 from bsqcodec.bitstream.index import Index, IndexEntry, encode_index
@@ -29,11 +29,10 @@ OFFSET_BYTES = 8
 class StreamWriter:
     """Writes header, metadata, sound tracks (each once, in this order), then GOPs and sound, then the end.
 
-    Sound is put between the GOPs by time: packets are held until the first GOP that begins after them is written, so
-    memory is bounded where `write_audio` is called roughly in step with `write_gop`. As a context manager, closes on
-    leaving; after an exception it does not, and what was written is seen to be cut off. Never closes the file object.
-
-    Everything is held against the reader's checks before it is written. InputError for what no reader would accept.
+    Sound is put between the GOPs by time: packets are held until the first GOP that begins after them is
+    written, so memory is bounded where `write_audio` is called roughly in step with `write_gop`. As a context
+    manager it closes on leaving; after an exception it does not, and the stream is seen to be cut off. The file
+    object stays open. InputError for what a reader would refuse: everything is held against its checks before.
     """
 
     def __init__(self, fileobj: BinaryIO) -> None:
@@ -67,8 +66,6 @@ class StreamWriter:
         payload = encode_header(header)
         _read_back(lambda: decode_header(memoryview(payload)) == header, "header")
         self._header = header
-        self._chunks = ChunkWriter(self._fileobj)
-        self.bytes_by_chunk["signature"] = len(SIGNATURE)
         self._write(ChunkKind.HEAD, payload)
 
     def write_metadata(self, metadata: MetadataLike) -> None:
@@ -97,7 +94,7 @@ class StreamWriter:
         payload = encode_gop(gop, header)
         _read_back(lambda: decode_gop(memoryview(payload), header) == gop, "GOP")
         if gop.pts[0] <= self._last_pts:
-            raise InputError(f"a GOP that begins at {gop.pts[0]} after a frame at {self._last_pts}: times must ascend")
+            raise InputError(f"a GOP that begins at {gop.pts[0]} after a frame at {self._last_pts}")
         if header.still and len(self._index):
             raise InputError("a still has one GOP, and it is written")
         self._write_audio_before(gop.pts[0] * header.time_base)
@@ -107,16 +104,16 @@ class StreamWriter:
         self._last_pts = gop.pts[-1]
 
     def write_audio(self, packets: Iterable[AudioPacketLike]) -> None:
-        """Take packets of any tracks, those of one track in order; they are written when their time has come."""
+        """Take packets of any track, those of one track in order; they are written when their time comes."""
         self._require_header()
         for packet in packets:
             if not 0 <= packet.track < len(self._tracks):
-                message = f"a packet of sound track {packet.track}, but {len(self._tracks)} tracks are described"
-                raise InputError(message)
+                count = len(self._tracks)
+                raise InputError(f"a packet of sound track {packet.track}, but {count} tracks are described")
             self._waiting[packet.track].append(packet)
 
     def close(self) -> None:
-        """Write the waiting sound, the index (for more than one GOP, or with sound) and the end; nothing twice."""
+        """Write the waiting sound, the index (for more than one GOP, or with sound) and the end; once."""
         if self._closed:
             return
         self._require_header()
@@ -145,19 +142,25 @@ class StreamWriter:
     def _write_packets(self, batch: list[AudioPacketLike]) -> None:
         payload = encode_packets(batch)
         tracks = len(self._tracks)
-        _read_back(lambda: len(decode_packets(memoryview(payload), tracks).packets) == len(batch), "sound packets")
+        _read_back(lambda: len(decode_packets(memoryview(payload), tracks).packets) == len(batch), "sound")
         self._write(ChunkKind.AUDI, payload)
 
     def _write(self, kind: ChunkKind, payload: bytes) -> None:
-        if self._chunks is None or self._closed:
-            raise InputError(f"the {kind} chunk comes " + ("after the end" if self._closed else "before the header"))
+        if self._chunks is None:
+            self._chunks = ChunkWriter(self._fileobj)
+            self.bytes_by_chunk["signature"] = len(SIGNATURE)
+        if len(payload) > payload_limit(kind, DEFAULT_LIMITS):
+            limit = payload_limit(kind, DEFAULT_LIMITS)
+            raise InputError(f"a {kind} chunk of {len(payload)} bytes cannot be written: at most {limit} can")
         before = self._chunks.offset
         self._chunks.write(kind, payload)
-        self.bytes_by_chunk[kind] = self.bytes_by_chunk.get(kind, 0) + self._chunks.offset - before
+        self.bytes_by_chunk[str(kind)] = self.bytes_by_chunk.get(kind, 0) + self._chunks.offset - before
 
     def _require_header(self) -> Header:
         if self._header is None or self._closed:
-            raise InputError("nothing can be written " + ("after the end" if self._closed else "before the header"))
+            raise InputError(
+                "nothing is written " + ("after the end" if self._closed else "before the header")
+            )
         return self._header
 
     def _require_preamble(self, kind: ChunkKind) -> None:
