@@ -185,7 +185,7 @@ class ChunkReader:
         while self._source.read_into(self._buffer, 1):
             if self._buffer[-1] < 128 or len(self._buffer) - start == VARINT_BYTES:
                 break
-        length = memoryview(self._buffer)[start:]
+        length = memoryview(bytes(self._buffer[start:]))
         return Cursor(length, offset + start).varint(
             f"length of the {kind} chunk", 0, payload_limit(kind, self._limits)
         )

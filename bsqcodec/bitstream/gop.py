@@ -54,7 +54,7 @@ class Gop:
 
 
 def block_count(frames: int, tube_frames: int) -> int:
-    """Blocks in a GOP of so many frames: the key frame, then as many tubes as it takes, the last filled up."""
+    """Blocks in a GOP of so many frames: the key frame, then tubes, the last one filled up with copies."""
     return 1 + -(-(frames - 1) // tube_frames)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from bsqcodec.bitstream.limits import DEFAULT_LIMITS, Limits
 from bsqcodec.bitstream.varint import Cursor, encode_varint
 
+OFFSET_BYTES = 8
+
 
 @dataclass(frozen=True)
 class IndexEntry:

@@ -10,7 +10,7 @@ class Limits:
     """Upper bounds for what a stream may claim; the defaults fit everything this package writes.
 
     resync_bytes and damages are for `keep_going`: bytes that may be read again in search of intact chunks,
-    and faults that may be survived, before the reader gives up. The other byte counts bound one chunk's payload.
+    and faults that may be survived, before the reader gives up. Other byte counts bound one chunk's payload.
     """
 
     width: int = 65535

@@ -9,11 +9,10 @@ from bsqcodec.bitstream.audio import AudioPackets, AudioTracks, decode_packets, 
 from bsqcodec.bitstream.container import CRC_BYTES, TYPE_BYTES, Chunk, ChunkKind, ChunkReader, is_skippable
 from bsqcodec.bitstream.gop import Gop, decode_gop
 from bsqcodec.bitstream.header import decode_header
-from bsqcodec.bitstream.index import Index, decode_index
+from bsqcodec.bitstream.index import OFFSET_BYTES, Index, decode_index
 from bsqcodec.bitstream.limits import DEFAULT_LIMITS, Limits
 from bsqcodec.bitstream.metadata import Metadata, decode_metadata
 from bsqcodec.bitstream.source import Source
-from bsqcodec.bitstream.writer import OFFSET_BYTES
 from bsqcodec.errors import FormatError
 
 _AFTER_PREAMBLE = ("", ChunkKind.GOPS, ChunkKind.AUDI, ChunkKind.INDX, ChunkKind.ENDS)
@@ -42,7 +41,8 @@ class StreamReader:
     `header` is read at once; FormatError where magic, version or header are not as they should be. A fault
     further on raises FormatError, after everything before it was yielded; with keep_going it is yielded as
     Damage instead, and reading goes on at the next intact chunk. Nothing beyond the ENDS chunk is read;
-    `complete` says whether it was seen.
+    `complete` says whether it was seen. event_offset: where the chunk of the last event begins.
+    bytes_by_chunk: bytes of intact chunks so far, by type.
 
     Example:
         >>> with open("photo.bsq", "rb") as file:
@@ -66,6 +66,7 @@ class StreamReader:
         self._expected_pts: int | None = None
         self._finished = False
         self.complete = False
+        self.event_offset = 0
         self.bytes_by_chunk: dict[str, int] = {}
         self._chunks.read_signature()
         self.bytes_by_chunk["signature"] = self._source.offset
@@ -88,8 +89,18 @@ class StreamReader:
 
     @property
     def offset(self) -> int:
-        """Bytes of the stream read so far; after iteration its length, as far as it could be read."""
+        """Bytes of the stream read so far."""
         return self._source.offset
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes of the file that were not read; 0 where the file cannot seek."""
+        here = self._source.offset
+        size = self._source.size()
+        if size is None:
+            return 0
+        self._source.seek(here)
+        return size - here
 
     def index(self) -> Index | None:
         """The index from the end of the file; None where the file cannot seek or has no intact index."""
@@ -133,7 +144,7 @@ class StreamReader:
 
     def _step(self) -> None:
         """Read one chunk; its event, if any, is queued."""
-        offset = self._source.offset
+        offset = self.event_offset = self._source.offset
         try:
             chunk = self._chunks.read()
         except FormatError as error:
@@ -158,17 +169,20 @@ class StreamReader:
         self._gops += gop_index is not None
 
     def _report(self, error: FormatError, offset: int, gop_index: int | None) -> None:
-        self._damages += 1
-        if not self._keep_going or self._damages > self._limits.damages:
+        if not self._keep_going:
             self._finished = True
             raise error
         place = offset if error.offset is None else error.offset
         self._queue.append(Damage(place, str(error), gop_index))
+        self._damages += 1
+        if self._damages == self._limits.damages:
+            self._finished = True
+            self._queue.append(Damage(place, f"too damaged: gave up after {self._damages} faults", None))
 
     def _recover(self) -> None:
         offset = self._source.offset
         try:
-            self._finished = not self._chunks.recover()
+            self._finished = not self._chunks.recover() or self._finished
         except FormatError as error:
             self._finished = True
             self._report(error, offset, None)
@@ -194,6 +208,10 @@ class StreamReader:
                 decode_index(payload, place, self._limits)
                 return None
             case ChunkKind.ENDS:
+                if len(payload) not in (0, OFFSET_BYTES):
+                    raise FormatError(
+                        f"ENDS chunk of {len(payload)} bytes, expected 0 or {OFFSET_BYTES}", place
+                    )
                 self._finished = self.complete = True
                 return None
         if is_skippable(chunk.kind):
@@ -218,4 +236,5 @@ class StreamReader:
         return gop
 
     def _count(self, chunk: Chunk) -> None:
-        self.bytes_by_chunk[chunk.kind] = self.bytes_by_chunk.get(chunk.kind, 0) + chunk.size
+        kind = chunk.kind if chunk.kind in tuple(ChunkKind) else "other"
+        self.bytes_by_chunk[kind] = self.bytes_by_chunk.get(kind, 0) + chunk.size

@@ -1,5 +1,6 @@
 """Bytes of a file object from front to back: counted, read in slices, given back where a guess was wrong."""
 
+from collections import deque
 from typing import BinaryIO
 
 _SLICE = 1 << 18
@@ -15,21 +16,22 @@ class Source:
         self._file = fileobj
         self._seekable = fileobj.seekable()
         self._base = fileobj.tell() if self._seekable else 0
-        self._back = memoryview(b"")
-        self._back_position = 0
+        self._back: deque[memoryview] = deque()
         self.offset = 0
 
     def read_into(self, buffer: bytearray, size: int) -> int:
         """Append up to `size` bytes to the buffer; fewer only at the end of the file. Returns how many."""
-        taken = self._back[self._back_position : self._back_position + size]
-        buffer += taken
-        self._back_position += len(taken)
-        count = len(taken)
+        count = 0
         while count < size:
-            piece = self._file.read(min(size - count, _SLICE))
+            if self._back:
+                held = self._back.popleft()
+                piece: bytes | memoryview = held[: size - count]
+                if len(piece) < len(held):
+                    self._back.appendleft(held[len(piece) :])
+            else:
+                piece = self._file.read(min(size - count, _SLICE))
             if not piece:
                 break
-            self._back, self._back_position = memoryview(b""), 0
             buffer += piece
             count += len(piece)
         self.offset += count
@@ -38,17 +40,15 @@ class Source:
     def unread(self, data: memoryview) -> None:
         """Give back the last bytes that were read; the next read returns them again."""
         self.offset -= len(data)
-        if len(data) <= self._back_position:
-            self._back_position -= len(data)
-        else:
-            self._back, self._back_position = data, 0
+        if data:
+            self._back.appendleft(data)
 
     def size(self) -> int | None:
-        """Bytes up to the end of the file, None where the file object cannot seek. Ask, then `seek`."""
+        """Bytes up to the end of the file, None where it cannot seek. A `seek` must follow."""
         return self._file.seek(0, 2) - self._base if self._seekable else None
 
     def seek(self, offset: int) -> None:
         """Go on reading at an offset; only where `size` gave a number."""
         self._file.seek(self._base + offset)
-        self._back, self._back_position = memoryview(b""), 0
+        self._back.clear()
         self.offset = offset

@@ -17,13 +17,12 @@ from bsqcodec.bitstream.audio import (
 from bsqcodec.bitstream.container import SIGNATURE, ChunkKind, ChunkWriter, payload_limit
 from bsqcodec.bitstream.gop import Gop, decode_gop, encode_gop
 from bsqcodec.bitstream.header import Header, decode_header, encode_header
-from bsqcodec.bitstream.index import Index, IndexEntry, encode_index
+from bsqcodec.bitstream.index import OFFSET_BYTES, Index, IndexEntry, encode_index
 from bsqcodec.bitstream.limits import DEFAULT_LIMITS
 from bsqcodec.bitstream.metadata import MetadataLike, decode_metadata, encode_metadata
 from bsqcodec.errors import FormatError, InputError
 
 AUDIO_CHUNK_BYTES = 1 << 20
-OFFSET_BYTES = 8
 
 
 class StreamWriter:
@@ -31,8 +30,8 @@ class StreamWriter:
 
     Sound is put between the GOPs by time: packets are held until the first GOP that begins after them is
     written, so memory is bounded where `write_audio` is called roughly in step with `write_gop`. As a context
-    manager it closes on leaving; after an exception it does not, and the stream is seen to be cut off. The file
-    object stays open. InputError for what a reader would refuse: everything is held against its checks before.
+    manager it closes on leaving; after an exception it does not, and the stream is seen to be cut off. The
+    file object stays open. InputError for what a reader would refuse: all is held against its checks first.
     """
 
     def __init__(self, fileobj: BinaryIO) -> None:
