@@ -1,0 +1,66 @@
+"""From a cell's features to the counts of its bits: a NADE head over chunks of four bits.
+
+    # N positions · H hidden units · L bits per token · C chunks · V values of a chunk (16) · K nodes of a tree (15)
+
+A position starts with a hidden state; each chunk, once known, adds the embedding of its value. A chunk's state,
+rectified, gives one logit for each inner node of a binary tree over its bits: the node of a bit follows from the bits
+of the chunk before it (node 2**i - 1 + the value of the i bits so far, first bit highest).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bsqcodec.prior.config import CHUNK, NODES
+from bsqcodec.prior.integer import ACTIVATION_LIMIT, Matrix
+
+HIDDEN_SCALE = 2.0**-4
+LOGIT_LIMIT = 767  # in steps of 1/64
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of one net."""
+
+    bits: int
+    embedding_CVH: Tensor
+    nodes: tuple[Matrix, ...]
+    multiplier_CK: Tensor
+    bias_CK: Tensor
+    counts_T: Tensor
+
+    def chunk_bits(self, chunk: int) -> int:
+        """Bits of a chunk; the last may be shorter than four."""
+        return min(CHUNK, self.bits - CHUNK * chunk)
+
+    def values(self, bits_NL: Tensor) -> Tensor:
+        """N x C int64: every chunk's bits as a number, first bit highest, short chunks filled with 0."""
+        count = self.bits
+        padded = torch.nn.functional.pad(bits_NL, (0, -count % CHUNK)).view(bits_NL.shape[0], -1, CHUNK)
+        weights = torch.tensor([8, 4, 2, 1], device=bits_NL.device)
+        return (padded.to(torch.int64) * weights).sum(-1)
+
+    def add(self, state_NH: Tensor, chunk: int, value_N: Tensor) -> Tensor:
+        """The state once the chunk is known; changes state_NH in place."""
+        return state_NH.add_(self.embedding_CVH[chunk].index_select(0, value_N))
+
+    def node_counts(self, state_NH: Tensor, chunk: int) -> Tensor:
+        """N x K int64: counts of a one at every node of the chunk's tree, out of 65536."""
+        hidden = torch.mul(state_NH, HIDDEN_SCALE).clamp_(0, ACTIVATION_LIMIT).floor_()
+        logits = self.nodes[chunk].product(hidden)[:, :NODES].mul_(self.multiplier_CK[chunk]).round_()
+        logits.add_(self.bias_CK[chunk]).clamp_(-LOGIT_LIMIT, LOGIT_LIMIT).add_(LOGIT_LIMIT)
+        return self.counts_T.index_select(0, logits.to(torch.int64).view(-1)).view_as(logits)
+
+    def counts(self, state_NH: Tensor, bits_NL: Tensor) -> Tensor:
+        """L x N int32 counts of a one for bits that are all known: what the encoder needs. Changes state_NH."""
+        values_NC = self.values(bits_NL)
+        rows = []
+        for chunk in range(values_NC.shape[1]):
+            if chunk:
+                self.add(state_NH, chunk - 1, values_NC[:, chunk - 1])
+            counts_NK = self.node_counts(state_NH, chunk)
+            for bit in range(self.chunk_bits(chunk)):
+                node_N = (1 << bit) - 1 + (values_NC[:, chunk] >> (CHUNK - bit))
+                rows.append(counts_NK.gather(1, node_N[:, None])[:, 0])
+        return torch.stack(rows).to(torch.int32)

@@ -1,0 +1,262 @@
+"""The prior: one small transformer per kind of block and level, in exact integers.
+
+    # B batch · H, W positions of a level · h, w cells of a level · N rows (B * h * w) · D width · L bits per token
+
+Kinds of block have separate nets. A level's net sees, on the level's grid of cells (2x2 positions): all coarser levels
+of the block, the groups of this level that are known, for tubes the previous block's tokens of this and all coarser
+levels, the rate index, and which group comes next. It never sees a finer level, so that a stream without its finest
+levels decodes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bsqcodec.errors import ModelError
+from bsqcodec.prior import order
+from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS, BlockKind, LevelPriorConfig, PriorConfig
+from bsqcodec.prior.head import Head
+from bsqcodec.prior.integer import (
+    ACTIVATION_LIMIT,
+    MASK,
+    RESIDUAL_LIMIT,
+    Carrier,
+    Linear,
+    Matrix,
+    attend,
+    convolve,
+    float_type,
+    normalise,
+)
+from bsqcodec.prior.tensors import Tensors
+from bsqcodec.prior.windows import Tiling, relative_positions
+
+STRIP = 256  # rows
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The block before a tube. tokens: one tensor per level, B x H x W x L of -1 and +1 (int8)."""
+
+    kind: BlockKind
+    tokens: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class WindowState:
+    """How an attention block cuts this grid, and the biases of each strip of tiles: (heads * tiles) x P x P."""
+
+    tiling: Tiling
+    biases: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class LevelState:
+    """What stays the same for all groups of a level: the context, and the windows of each block (None: no attention)."""
+
+    context_BhwD: Tensor
+    windows: tuple[WindowState | None, ...]
+
+
+def _clamp(x: Tensor) -> Tensor:
+    return x.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+
+
+class _Block:
+    """Residual block: `c` = 3x3 + MLP; `w`, `s` = 3x3 + attention in (shifted) windows, then MLP.
+
+    Works in strips of a few hundred rows: all intermediate values of a strip stay in a core's cache.
+    """
+
+    def __init__(self, config: LevelPriorConfig, letter: str, tensors: Tensors) -> None:
+        self.config = config
+        self.letter = letter
+        self.carrier = tensors.carrier
+        self.mix = tensors.plain("mix.weight").to(torch.float32)
+        self.mix_multiplier = tensors.multiplier("mix")
+        self.up = tensors.linear("up")
+        self.down = tensors.linear("down")
+        self.exp2 = tensors.shared("exp2").to(torch.float32)
+        if letter != "c":
+            self.qkv = tensors.linear("qkv")
+            self.out = tensors.linear("out")
+            self.position = tensors.plain("position")
+
+    def windows(self, rows: int, columns: int, batch: int) -> WindowState | None:
+        """Prepare for grids of this size."""
+        if self.letter == "c":
+            return None
+        tiling = Tiling(rows, columns, self.config.window, self.letter == "s")
+        size = tiling.size**2
+        index = relative_positions(tiling.size).to(self.position.device)
+        bias_A1PP = self.position.to(float_type(self.carrier))[:, index][:, None]
+        strips = [STRIP // size] * (batch * tiling.tiles // (STRIP // size))
+        strips += [rest] if (rest := batch * tiling.tiles - sum(strips)) else []
+        hidden_MPP = tiling.hidden_keys()
+        if hidden_MPP is None:
+            # Strips of the same length share one bias.
+            shared = {count: bias_A1PP.expand(-1, count, -1, -1).reshape(-1, size, size) for count in set(strips)}
+            return WindowState(tiling, tuple(shared[count] for count in strips))
+        mask_1MPP = hidden_MPP.to(bias_A1PP).mul_(MASK).repeat(batch, 1, 1)[None]
+        return WindowState(tiling, tuple((bias_A1PP + mask).reshape(-1, size, size)
+                                         for mask in mask_1MPP.split(strips, 1)))
+
+    def __call__(self, x_BhwD: Tensor, state: WindowState | None) -> None:
+        """Adds to x_BhwD in place."""
+        x_ND = x_BhwD.view(-1, x_BhwD.shape[-1])
+        mixed = convolve(normalise(x_ND).view_as(x_BhwD), self.mix, self.mix_multiplier)
+        if state is None:
+            for x, y in zip(x_ND.split(STRIP), mixed.reshape(x_ND.shape).split(STRIP), strict=True):
+                self._feed_forward(x, y)
+            return
+        seen = state.tiling.join(self._attend(state.tiling.cut(mixed.to(torch.int8)), state.biases), x_BhwD.shape[0])
+        for x, y in zip(x_ND.split(STRIP), seen.reshape(x_ND.shape).split(STRIP), strict=True):
+            _clamp(x.add_(self.out(y)))
+            self._feed_forward(x, normalise(x))
+
+    def _attend(self, tiles_MPD: Tensor, biases: tuple[Tensor, ...]) -> Tensor:
+        _, size, width = tiles_MPD.shape
+        seen = torch.empty_like(tiles_MPD)
+        start = 0
+        for bias in biases:
+            strip = slice(start, start + bias.shape[0] // self.config.heads)
+            start = strip.stop
+            qkv = self.qkv(tiles_MPD[strip].view(-1, width)).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+            seen[strip] = attend(qkv.view(-1, size, 3 * width), bias, self.exp2, self.config.head_dim)
+        return seen
+
+    def _feed_forward(self, x_ND: Tensor, y_ND: Tensor) -> None:
+        _clamp(x_ND.add_(self.down(self.up.rectified(y_ND))))
+
+
+class _LevelNet:
+    """The net of one kind of block and one level."""
+
+    def __init__(self, config: PriorConfig, kind: BlockKind, level: int, tensors: Tensors) -> None:
+        self.config = config.levels[level]
+        self.level = level
+        self.factors = [max(1, coarse.stride // (2 * self.config.stride)) for coarse in config.levels]
+        self.same_stride = [coarse.stride == self.config.stride for coarse in config.levels]
+        self.rate = tensors.plain("rate").to(torch.int64)
+        self.step = tensors.plain("step").to(torch.float32)
+        self.own = tensors.linear("own")
+        self.coarse = [tensors.linear(f"coarse.{k}") for k in range(level)]
+        self.previous = {}
+        if kind is BlockKind.TUBE:
+            for before in BlockKind:
+                self.previous[before] = [tensors.linear(f"after_{before.label}.{k}") for k in range(level + 1)]
+        self.blocks = [_Block(self.config, letter, tensors.below(f"block.{i}"))
+                       for i, letter in enumerate(self.config.blocks)]
+        self.start = [tensors.linear("start", group) for group in range(GROUPS)]
+        self.start_bias = tensors.plain("start.bias").to(torch.float32)
+        nodes = tensors.plain("node.weight")
+        # One unused node makes 16 rows: what int8 products like.
+        self.head = Head(
+            bits=self.config.bits,
+            embedding_CVH=tensors.plain("embedding").to(torch.float32),
+            nodes=tuple(Matrix(torch.nn.functional.pad(w, (0, 0, 0, 1)), tensors.carrier) for w in nodes),
+            multiplier_CK=tensors.multiplier("node"),
+            bias_CK=tensors.plain("node.bias").to(torch.float32),
+            counts_T=tensors.shared("counts").to(torch.int64),
+        )
+
+    def _seen(self, linear: Linear, k: int, tokens_BHWL: Tensor, rows: int, columns: int) -> Tensor:
+        """The contribution of a level's tokens (coarser, or of the previous block) to the cells of this one."""
+        inputs = order.gather_cells(tokens_BHWL) if self.same_stride[k] else tokens_BHWL
+        batch, height, width, channels = inputs.shape
+        values = _clamp(linear(inputs.reshape(-1, channels))).view(batch, height, width, -1)
+        return order.spread_cells(values, self.factors[k], rows, columns)
+
+    def prepare(self, shape: tuple[int, int], coarse: Sequence[Tensor], previous: Previous | None,
+                rates: Sequence[int]) -> LevelState:
+        rows, columns = order.cells(*shape)
+        batch = len(rates)
+        context = self._rate_rows(rates)[:, None, None].repeat(1, rows, columns, 1)
+        for k, linear in enumerate(self.coarse):
+            context += self._seen(linear, k, coarse[k], rows, columns)
+        if previous is not None:
+            for k, linear in enumerate(self.previous[previous.kind]):
+                context += self._seen(linear, k, previous.tokens[k], rows, columns)
+        return LevelState(context, tuple(block.windows(rows, columns, batch) for block in self.blocks))
+
+    def _rate_rows(self, rates: Sequence[int]) -> Tensor:
+        """B x D: between two rows of the table, in integers (rounded down after adding a half)."""
+        rate = torch.tensor(list(rates), dtype=torch.int64, device=self.rate.device)
+        span = MAX_RATE // (RATE_ROWS - 1)
+        row = (rate // span).clamp(max=RATE_ROWS - 2)
+        part = (rate - row * span)[:, None]
+        mixed = self.rate[row] * (span - part) + self.rate[row + 1] * part
+        return torch.div(mixed + span // 2, span, rounding_mode="floor").to(torch.float32)
+
+    def start_states(self, state: LevelState, group: int, known_BhwK: Tensor) -> Tensor:
+        """B x h x w x hidden: the head's state for the positions of a group, before any of its bits is known."""
+        x = self.own(known_BhwK.reshape(-1, known_BhwK.shape[-1])).view_as(state.context_BhwD)
+        _clamp(_clamp(x).add_(state.context_BhwD).add_(self.step[group]))
+        for block, windows in zip(self.blocks, state.windows, strict=True):
+            block(x, windows)
+        rows = self.start[group](normalise(x).view(-1, x.shape[-1]))
+        rows.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).add_(self.start_bias[group])
+        return rows.view(*x.shape[:3], -1)
+
+
+class Prior:
+    """All nets, ready on a device.
+
+    config: the shape. tensors: integers by name, without the file's `prior.` prefix (see tensors.py). Raises
+    ModelError where one is missing or does not fit.
+    """
+
+    def __init__(self, config: PriorConfig, tensors: dict[str, Tensor], *, carrier: Carrier | None = None,
+                 device: str | torch.device = "cpu") -> None:
+        config.check()
+        self.config = config
+        self.device = torch.device(device)
+        self.carrier = carrier or Carrier.pick(self.device)
+        source = Tensors.checked(config, tensors, self.carrier, self.device)
+        self._nets = {kind: [_LevelNet(config, kind, level, source.below(f"{kind.label}.{level}"))
+                             for level in range(len(config.levels))] for kind in BlockKind}
+
+    def net_head(self, kind: BlockKind, level: int) -> Head:
+        """The head of a net, for coding chunk by chunk."""
+        return self._nets[kind][level].head
+
+    def prepare(self, kind: BlockKind, level: int, shape: tuple[int, int], coarse: Sequence[Tensor],
+                previous: Previous | None, rates: Sequence[int]) -> LevelState:
+        """The context of a level. shape: the level's grid; coarse: tokens of all coarser levels (+-1, int8)."""
+        if (previous is None) != (kind is BlockKind.KEY):
+            raise ModelError(f"prior: a {kind.label} block {'needs' if previous is None else 'has no'} previous block")
+        if not all(0 <= rate <= MAX_RATE for rate in rates):
+            raise ModelError(f"prior: rate index {list(rates)}, expected 0..{MAX_RATE}")
+        return self._nets[kind][level].prepare(shape, coarse, previous, rates)
+
+    def start_states(self, kind: BlockKind, level: int, state: LevelState, group: int, tokens_BHWL: Tensor) -> Tensor:
+        """N x hidden for the positions of a group (batch by batch, row-major); what follows it in tokens_BHWL is not read."""
+        known = tokens_BHWL.clone()
+        for later in range(group, GROUPS):
+            rows, columns = order.group_slice(later)
+            known[:, rows, columns] = 0
+        states = self._nets[kind][level].start_states(state, group, order.gather_cells(known))
+        rows_g, columns_g = order.group_shape(*tokens_BHWL.shape[1:3], group)
+        return states[:, :rows_g, :columns_g].reshape(-1, states.shape[-1])
+
+    @torch.inference_mode()
+    def level_counts(self, kind: BlockKind, level: int, tokens: Sequence[Tensor], previous: Previous | None,
+                     rates: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """For each group (bits L x N uint8, counts L x N int32) of a level whose tokens are known (encoder).
+
+        tokens: this block's levels up to this one at least, each B x H x W x L of -1 and +1 (int8); N runs over the batch,
+        then the group's positions row by row. rates: one index per batch entry.
+        """
+        own = tokens[level]
+        state = self.prepare(kind, level, (own.shape[1], own.shape[2]), tokens[:level], previous, rates)
+        head = self.net_head(kind, level)
+        result = []
+        for group in range(GROUPS):
+            rows, columns = order.group_slice(group)
+            bits_NL = (own[:, rows, columns].reshape(-1, own.shape[-1]) > 0).to(torch.uint8)
+            if bits_NL.shape[0]:
+                states = self.start_states(kind, level, state, group, own)
+                result.append((bits_NL.t(), head.counts(states, bits_NL)))
+        return result

@@ -1,0 +1,164 @@
+"""The token cache: what a frozen tokenizer made of the training files, and random crops of it.
+
+    # B batch · H, W positions of a level · L bits per token
+
+A file holds clips; a clip is a key frame and the tubes that follow it (none for a picture). Flipping tokens is not
+possible (they do not mean pictures that are flipped), cropping is: all levels at once, at multiples of the coarsest stride.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bsqcodec.errors import InputError
+from bsqcodec.prior import BlockKind, PriorConfig
+
+Levels = tuple[tuple[int, int], ...]  # (stride, bits) per level
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Tokens of one GOP.
+
+    key_rate, tube_rate: rate indices 0..1000. blocks: per block and level H x W x ceil(L / 8) uint8, bits packed along the
+    last axis, first bit highest; block 0 is the key frame.
+    """
+
+    key_rate: int
+    tube_rate: int
+    blocks: tuple[tuple[np.ndarray, ...], ...]
+
+    @staticmethod
+    def from_bits(key_rate: int, tube_rate: int, blocks: Sequence[Sequence[np.ndarray]]) -> "Clip":
+        """blocks: per block and level H x W x L uint8 {0, 1}."""
+        packed = tuple(tuple(np.packbits(level, axis=-1) for level in block) for block in blocks)
+        return Clip(key_rate, tube_rate, packed)
+
+    def rate(self, block: int) -> int:
+        """The rate index that a block is coded with."""
+        return self.tube_rate if block else self.key_rate
+
+    @property
+    def rows(self) -> int:
+        """Rows of the coarsest level."""
+        return int(self.blocks[0][0].shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Columns of the coarsest level."""
+        return int(self.blocks[0][0].shape[1])
+
+
+def save_clips(path: Path, levels: Levels, clips: Sequence[Clip]) -> None:
+    """Write clips into one .npz file, which appears whole."""
+    index = np.array([(clip.key_rate, clip.tube_rate, len(clip.blocks), clip.rows, clip.columns) for clip in clips],
+                     dtype=np.int64).reshape(-1, 5)
+    data = [level.reshape(-1) for clip in clips for block in clip.blocks for level in block]
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            np.savez(file, levels=np.array(levels, dtype=np.int64), index=index,
+                     data=np.concatenate(data) if data else np.zeros(0, np.uint8))
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load_clips(path: Path) -> tuple[Levels, list[Clip]]:
+    """Read what `save_clips` wrote. Raises InputError for anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table, index, data = file["levels"], file["index"], file["data"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a token cache: {error}") from None
+    levels = tuple((int(stride), int(bits)) for stride, bits in table)
+    clips, start = [], 0
+    for key_rate, tube_rate, count, rows, columns in index.tolist():
+        blocks = []
+        for _ in range(count):
+            grids = []
+            for stride, bits in levels:
+                shape = (rows * levels[0][0] // stride, columns * levels[0][0] // stride, -(-bits // 8))
+                size = int(np.prod(shape))
+                if start + size > data.size:
+                    raise InputError(f"{path}: token cache holds {data.size} bytes, expected at least {start + size}")
+                grids.append(data[start : start + size].reshape(shape))
+                start += size
+            blocks.append(tuple(grids))
+        clips.append(Clip(key_rate, tube_rate, tuple(blocks)))
+    return levels, clips
+
+
+@dataclass(frozen=True)
+class Batch:
+    """tokens, previous: per level B x H x W x L int8 of -1 and +1. previous is None for key blocks."""
+
+    tokens: list[Tensor]
+    previous: list[Tensor] | None
+    previous_kind: BlockKind | None
+    rates: list[int]
+
+
+class TokenSampler:
+    """Random crops of blocks of one kind (tubes: with the block before each)."""
+
+    def __init__(self, config: PriorConfig, clips: Sequence[Clip], kind: BlockKind, seed: int) -> None:
+        self.config = config
+        self.kind = kind
+        self._random = np.random.default_rng(seed)
+        self._clips = [clip for clip in clips if kind is BlockKind.KEY or len(clip.blocks) > 1]
+        if not self._clips:
+            raise InputError(f"the token cache has no {kind.label} blocks")
+
+    def state(self) -> dict[str, object]:
+        """For a checkpoint."""
+        return dict(self._random.bit_generator.state)
+
+    def restore(self, state: dict[str, object]) -> None:
+        """Go on where `state` was taken."""
+        self._random.bit_generator.state = state
+
+    def largest_crop(self, wanted: int) -> int:
+        """wanted, or the largest even side that half of the clips have."""
+        sides = sorted(min(clip.rows, clip.columns) for clip in self._clips)
+        return max(1, min(wanted, sides[len(sides) // 2] // 2 * 2))
+
+    def batch(self, size: int, crop: int) -> Batch:
+        """size crops of crop x crop positions of the coarsest level; smaller clips are left out."""
+        candidates = [clip for clip in self._clips if min(clip.rows, clip.columns) >= crop]
+        first = BlockKind.KEY
+        if self.kind is BlockKind.TUBE:
+            later = [clip for clip in candidates if len(clip.blocks) > 2]
+            if later and self._random.random() < 0.7:
+                candidates, first = later, BlockKind.TUBE
+        if not candidates:
+            raise InputError(f"no clip of the token cache is {crop} positions wide and high")
+        crops, before, rates = [], [], []
+        for _ in range(size):
+            clip = candidates[self._random.integers(len(candidates))]
+            row = int(self._random.integers(clip.rows - crop + 1))
+            column = int(self._random.integers(clip.columns - crop + 1))
+            block = 0
+            if self.kind is BlockKind.TUBE:
+                block = int(self._random.integers(2, len(clip.blocks))) if first is BlockKind.TUBE else 1
+                before.append(self._crop(clip.blocks[block - 1], row, column, crop))
+            crops.append(self._crop(clip.blocks[block], row, column, crop))
+            rates.append(clip.rate(block))
+        stacked = [torch.stack(level) for level in zip(*crops, strict=True)]
+        if not before:
+            return Batch(stacked, None, None, rates)
+        return Batch(stacked, [torch.stack(level) for level in zip(*before, strict=True)], first, rates)
+
+    def _crop(self, block: tuple[np.ndarray, ...], row: int, column: int, crop: int) -> list[Tensor]:
+        result = []
+        for level, packed in zip(self.config.levels, block, strict=True):
+            ratio = self.config.levels[0].stride // level.stride
+            part = packed[row * ratio : (row + crop) * ratio, column * ratio : (column + crop) * ratio]
+            bits = np.unpackbits(part, axis=-1, count=level.bits)
+            result.append(torch.from_numpy(bits.astype(np.int8) * np.int8(2) - np.int8(1)))
+        return result
