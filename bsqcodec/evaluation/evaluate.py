@@ -1,0 +1,165 @@
+"""From what is asked (a set, codecs, settings) to the evaluation and its files."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bsqcodec.errors import InputError
+from bsqcodec.evaluation.cache import Cache
+from bsqcodec.evaluation.codecs import Codec
+from bsqcodec.evaluation.datasets import DATA_SETS, DataSet, items_of
+from bsqcodec.evaluation.plots import draw
+from bsqcodec.evaluation.points import Compared, compare
+from bsqcodec.evaluation.published import published_curves
+from bsqcodec.evaluation.runner import Outcome, Progress, plan, run
+from bsqcodec.evaluation.sources import Item, Kind, Source, find_items
+from bsqcodec.evaluation.tables import Evaluation, compressai_json, points_csv, points_json, summary
+from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of what is found: names, frames of a clip, size to scale to, one kind of the two."""
+
+    only: tuple[str, ...] = ()
+    max_frames: int | None = None
+    size: tuple[int, int] | None = None
+    kind: Kind | None = None
+    folders_are_clips: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The items of an evaluation, all of one kind. data_set: None for a user's own files."""
+
+    title: str
+    items: tuple[Item, ...]
+    kind: Kind
+    data_set: DataSet | None
+    whole: bool
+
+
+def choose(names: Sequence[str], folder: Path | None, selection: Selection) -> Chosen:
+    """Items of a data set (by name, in `folder`) or of files and folders.
+
+    InputError for a data set among files, for pictures among clips, for names that are not there.
+    """
+    if any(name in DATA_SETS for name in names):
+        if len(names) > 1:
+            raise InputError(f"{' '.join(names)}: a data set is evaluated alone")
+        if folder is None:
+            raise InputError(f"{names[0]}: which folder holds it? (--path, or `bsqc data fetch {names[0]}`)")
+        data_set = DATA_SETS[names[0]]
+        items, title = items_of(data_set, folder, selection.only), data_set.title
+    else:
+        data_set = None
+        items = find_items([Path(name) for name in names], folders_are_clips=selection.folders_are_clips)
+        items = _named(items, selection.only)
+        title = ", ".join(Path(name).resolve().name for name in names[:3]) + (" ..." if names[3:] else "")
+    kinds = {item.kind for item in items}
+    if len(kinds) > 1 and selection.kind is None:
+        raise InputError("pictures and clips are evaluated apart: ask for --kind still or --kind clip")
+    kind = selection.kind or next(iter(kinds))
+    items = [item for item in items if item.kind is kind]
+    if not items:
+        raise InputError(f"{title}: no {kind.value} in it")
+    chosen = tuple(replace(item, max_frames=selection.max_frames, size=selection.size) for item in items)
+    whole = not selection.only and (selection.max_frames is None or kind is Kind.STILL)
+    return Chosen(title, chosen, kind, data_set, whole)
+
+
+def _named(items: list[Item], only: tuple[str, ...]) -> list[Item]:
+    known = {item.name: item for item in items}
+    if unknown := [name for name in only if name not in known]:
+        raise InputError(f"{unknown[0]}: not among the {len(items)} found: {', '.join(list(known)[:10])} ...")
+    return [known[name] for name in only] if only else items
+
+
+def evaluate(
+    chosen: Chosen,
+    codecs: Sequence[Codec],
+    *,
+    cache: Cache | None,
+    executor: Executor | None,
+    jobs: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Evaluation, Outcome]:
+    """Run all trials and compare; InputError where every one of them failed, with the first reason."""
+    trials, unreadable = plan(chosen.items, codecs)
+    outcome = run(trials, cache=cache, executor=executor, on_progress=on_progress)
+    failures = (*unreadable, *outcome.failures)
+    compared = compare(outcome.results, failures, codecs)
+    if not compared.curves:
+        reasons = list(dict.fromkeys(failure.reason for failure in failures))
+        raise InputError("; ".join(reasons[:3]) or "nothing to evaluate")
+    published = tuple(published_curves(_published_name(chosen)))
+    notes = tuple(_notes(chosen, compared, jobs))
+    return Evaluation(chosen.title, compared, published, failures, notes, chosen.kind is Kind.CLIP), outcome
+
+
+def _published_name(chosen: Chosen) -> str:
+    if chosen.data_set is None or not chosen.whole:
+        return ""
+    size = chosen.items[0].size
+    return chosen.data_set.published.get("" if size is None else f"{size[0]}x{size[1]}", "")
+
+
+def _notes(chosen: Chosen, compared: Compared, jobs: int) -> list[str]:
+    kept = [item for item in chosen.items if item.name in compared.items]
+    if chosen.kind is Kind.STILL:
+        notes = [
+            "Colour: every codec is given 8-bit R'G'B' and converts to and from it by itself.",
+            "Figures: per picture, then the mean over pictures.",
+        ]
+    else:
+        paths = "; ".join(sorted({Source(item).info.colour.describe() for item in kept}))
+        frames = sum(_frames(compared, item.name) for item in kept)
+        notes = [
+            f"Colour: {paths}; the same for every codec.",
+            "Files of 8-bit 4:2:0 go to the video encoders as they are, others as R'G'B'; bsqc gets R'G'B'.",
+            "Figures: per frame, mean per clip, mean over clips. PSNR-RGB (clip MSE), CompressAI's custom:"
+            " the PSNR of each clip's mean squared error, then mean over clips.",
+            f"Frames: {frames} in all.",
+        ]
+    small = [item.name for item in kept if _too_small(compared, item.name)]
+    if small:
+        side = f"a side under {SMALLEST_SIDE} pixels, too small for five scales"
+        notes += [f"MS-SSIM is not given: {len(small)} of {len(kept)} have {side} ({', '.join(small[:5])})."]
+    if chosen.items[0].size is not None:
+        width, height = chosen.items[0].size
+        notes += [f"Scaled first to {width}x{height}, bicubic."]
+    if jobs != 1:
+        notes += ["Times: of several trials at once on one machine, so longer than alone."]
+    return notes
+
+
+def _frames(compared: Compared, item: str) -> int:
+    return next(len(result.frames) for result in compared.results if result.item == item)
+
+
+def _too_small(compared: Compared, item: str) -> bool:
+    return any(result.item == item and result.frames[0].ms_ssim is None for result in compared.results)
+
+
+def write_outputs(evaluation: Evaluation, folder: Path, *, plots: bool = True) -> list[Path]:
+    """Tables, plots and CompressAI's files into `folder`, which is made where it is not there; the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    texts = {
+        "summary.md": summary(evaluation),
+        "points.csv": points_csv(evaluation),
+        "points.json": points_json(evaluation),
+    }
+    foreign = folder / "compressai"
+    foreign.mkdir(exist_ok=True)
+    texts |= {
+        f"compressai/{curve.codec}.json": compressai_json(curve) for curve in evaluation.compared.curves
+    }
+    for name, text in texts.items():
+        path = folder / name
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_text(text)
+        beside.replace(path)
+        written.append(path)
+    return written + (draw(evaluation, folder) if plots else [])
