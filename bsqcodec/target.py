@@ -12,53 +12,60 @@ OCTAVES_PER_HUNDREDTH = 0.0044  # before two sizes are known: q 1 to 10 spans ab
 SHORTEST_LEAP = 25
 
 
+class TargetError(InputError):
+    """No quality gives a file as small as was asked for."""
+
+
 @dataclass(frozen=True)
 class Found:
-    """q: the quality; bytes: the size of its file, at most the target; encodes: how many it took to find."""
+    """q: the quality; size: of its file, at most the target; encodes: how many it took to find."""
 
     q: float
-    bytes: int
+    size: float
     encodes: int
 
 
 def search_quality(
-    size_at: Callable[[float], int],
-    target_bytes: int,
+    size_at: Callable[[float], float],
+    target: float,
     *,
+    unit: str = "bytes",
     first: float = 5.0,
     tolerance: float = 0.02,
     max_encodes: int = 10,
 ) -> Found:
-    """Find a q whose file has target_bytes or less, and less by at most `tolerance` where q can do it.
+    """Find a q whose file is within the target, and below it by at most `tolerance` where q can do it.
 
-    size_at: encodes at q (1..10, in hundredths) and returns the number of bytes, which should grow with q.
+    size_at: encodes at q (1..10, in hundredths) and returns the size, which should grow with q.
+    unit: of the sizes, for messages.
     first: where to look first. Steps follow the logarithm of the size, which is nearly straight in q, and
     halve the interval where that gains little. After max_encodes the best so far is taken.
-    Raises InputError where even the file at q = 1 is larger than the target.
+    Raises TargetError where even the file at q = 1 is larger than the target.
     """
-    aim = math.log2(target_bytes * (1 - tolerance / 2))
+    aim = math.log2(target * (1 - tolerance / 2))
     low: tuple[int, float] | None = None  # the highest quality known to fit and the log2 of its size
     high: tuple[int, float] | None = None  # the lowest known not to fit
-    low_bytes = encodes = 0
+    low_size = 0.0
+    encodes = 0
     halve = False
     quality = min(max(round(100 * first), LOWEST), HIGHEST)
     while True:
         width = _width(low, high)
         size = size_at(quality / 100)
         encodes += 1
-        if size <= target_bytes:
-            low, low_bytes = (quality, math.log2(size)), size
+        if size <= target:
+            low, low_size = (quality, math.log2(size)), size
         elif quality == LOWEST:
-            raise InputError(f"{target_bytes} bytes cannot be reached: at q 1 the file has {size}")
+            raise TargetError(f"{_text(target)} {unit} cannot be reached: at q 1 the file has {_text(size)}")
         else:
             high = (quality, math.log2(size))
         if low is not None and (
-            low_bytes >= target_bytes * (1 - tolerance)
+            low_size >= target * (1 - tolerance)
             or low[0] == HIGHEST
             or _width(low, high) == 1
             or encodes >= max_encodes
         ):
-            return Found(low[0] / 100, low_bytes, encodes)
+            return Found(low[0] / 100, low_size, encodes)
         halve = not halve and 2 * _width(low, high) > width
         quality = LOWEST if encodes >= max_encodes else _next_quality(low, high, aim, halve)
 
@@ -79,3 +86,7 @@ def _next_quality(
     assert known is not None  # one quality at least has been tried
     leap = max(SHORTEST_LEAP, round(abs(aim - known[1]) / OCTAVES_PER_HUNDREDTH))
     return min(known[0] + leap, HIGHEST) if high is None else max(known[0] - leap, LOWEST)
+
+
+def _text(size: float) -> str:
+    return str(size) if isinstance(size, int) else f"{size:.4f}"

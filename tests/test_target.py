@@ -34,17 +34,17 @@ def test_hits_from_below(smallest: int, octaves: float, bend: float, share: floa
     size_at, tried = recorder(curve)
     target = max(smallest, round(smallest * 2 ** (octaves * share)))
     found = search_quality(size_at, target, first=first)
-    assert found.bytes == curve(found.q) <= target
+    assert found.size == curve(found.q) <= target
     assert found.encodes == len(tried) <= 11
     next_up = round(found.q * 100 + 1) / 100
-    reached = found.bytes >= 0.98 * target or found.q == 10 or curve(next_up) > target
+    reached = found.size >= 0.98 * target or found.q == 10 or curve(next_up) > target
     assert reached or found.encodes >= 10
 
 
 def test_few_encodes_on_a_typical_curve() -> None:
     size_at, tried = recorder(lambda q: round(20_000 * 2 ** (0.44 * (q - 1))))
     found = search_quality(size_at, 100_000)
-    assert 98_000 <= found.bytes <= 100_000
+    assert 98_000 <= found.size <= 100_000
     assert len(tried) <= 3
 
 
@@ -63,10 +63,10 @@ def test_a_target_below_the_smallest_is_an_error_with_both_sizes() -> None:
 def test_a_curve_with_steps_ends_below_the_step() -> None:
     size_at, _ = recorder(lambda q: 1000 if q < 6.28 else 5000)
     found = search_quality(size_at, 3000, max_encodes=30)
-    assert (found.q, found.bytes) == (6.27, 1000)
+    assert (found.q, found.size) == (6.27, 1000)
 
 
 def test_a_curve_that_is_not_monotonic_still_ends_with_a_file_that_fits() -> None:
     size_at, _ = recorder(lambda q: round(10_000 * 2 ** (q / 3) * (1.3 + math.sin(40 * q) / 4)))
     found = search_quality(size_at, 40_000)
-    assert found.bytes <= 40_000
+    assert found.size <= 40_000

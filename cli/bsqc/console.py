@@ -18,12 +18,22 @@ class Update(Protocol):
     def __call__(self, done: int, total: int | None) -> None: ...
 
 
+def complain(message: str) -> None:
+    """An error, as one line on stderr."""
+    click.echo("bsqc: error: " + printable(message), err=True)
+
+
+def printable(text: str) -> str:
+    """One line without control characters: names and tags come from files that may wish a terminal ill."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+
+
 class Console:
     """stdout_taken: the stream itself goes to stdout, so a JSON result goes to stderr."""
 
     def __init__(self, *, quiet: bool = False, as_json: bool = False, stdout_taken: bool = False) -> None:
         self.quiet = quiet
-        self.as_json = as_json
+        self._as_json = as_json
         self._stdout_taken = stdout_taken
 
     def say(self, text: str) -> None:
@@ -31,11 +41,11 @@ class Console:
             click.echo(text, err=True)
 
     def warn(self, text: str) -> None:
-        self.say(f"bsqc: warning: {text}")
+        self.say(f"bsqc: warning: {printable(text)}")
 
     def result(self, values: dict[str, Any]) -> None:
         """The JSON object, where one was asked for."""
-        if self.as_json:
+        if self._as_json:
             click.echo(json.dumps(values, allow_nan=False), err=self._stdout_taken)
 
     @contextmanager
@@ -73,9 +83,12 @@ def _bar(title: str) -> Iterator[Update]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
         start = time.monotonic()
         task = progress.add_task(escape(title), total=None, rate="")
@@ -87,6 +100,6 @@ def _bar(title: str) -> Iterator[Update]:
         yield update
 
 
-def size_text(count: int) -> str:
-    """A number of bytes for the eye: exact, with commas."""
-    return f"{count:,} byte{'s' if count != 1 else ''}"
+def frames_text(frames: int, width: int, height: int) -> str:
+    """"1 frame 768x512"."""
+    return f"{frames} frame{'' if frames == 1 else 's'} {width}x{height}"

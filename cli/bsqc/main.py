@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from bsqc.console import complain
 from bsqcodec.errors import BsqError
 
 ERROR, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 130, 141, 143
@@ -24,6 +25,7 @@ COMMANDS = {
     "info": "bsqc.info:info",
     "cut": "bsqc.cut:cut",
     "compare": "bsqc.compare:compare",
+    "rd-curve": "bsqc.rd_curve:rd_curve",
     "train": "bsqc.train:train",
     "demo": "bsqc.demo:demo",
     "completion": "bsqc.completion:completion",
@@ -57,25 +59,21 @@ class Verbs(click.Group):
 def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
     match error:
         case KeyboardInterrupt():
-            _complain("interrupted")
+            complain("interrupted")
             ctx.exit(INTERRUPTED)
         case BrokenPipeError():
             _silence_stdout()
             ctx.exit(PIPE_CLOSED)
         case BsqError():
-            _complain(str(error))
+            complain(str(error))
         case OSError() if error.strerror:
-            _complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+            complain(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
         case MemoryError():
-            _complain("not enough memory for this picture size")
+            complain("not enough memory for this picture size")
         case _:
             kind = type(error).__name__
-            _complain(f"unexpected {kind}: {error} (set BSQC_DEBUG=1 for the traceback)")
+            complain(f"unexpected {kind}: {error} (set BSQC_DEBUG=1 for the traceback)")
     ctx.exit(ERROR)
-
-
-def _complain(message: str) -> None:
-    click.echo("bsqc: error: " + " ".join(message.split()), err=True)
 
 
 def _silence_stdout() -> None:

@@ -70,7 +70,7 @@ def compute_options(function: Decorated) -> Decorated:
     """--device and --threads."""
     device = click.Choice(["auto", "cpu", "cuda", "mps"])
     for option in (
-        click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads; all by default"),
+        click.option("--threads", type=click.IntRange(1, 256), metavar="N", help="CPU threads [all]"),
         click.option("--device", type=device, default="auto", show_default=True, help="where to compute"),
     ):
         function = option(function)

@@ -1,0 +1,189 @@
+"""Whole files in and out: what `media` reads goes through the codec, and back."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from bsqcodec.codec import EncodeOptions, Encoder, EncodeStats
+from bsqcodec.media.interfaces import Reader
+from bsqcodec.media.reader import open_reader
+from bsqcodec.media.source import name_of
+from bsqcodec.media.types import Frame
+from bsqcodec.target import TargetError, search_quality
+
+# Told the frames done so far and their number in all, None where the file does not say.
+Progress = Callable[[int, int | None], None]
+
+SPOOL_BYTES = 1 << 24
+SOUND_CHUNKS = ("TRAK", "AUDI")
+# A clip of more GOPs than this is long: a part of it is searched first, which saves encodes of the whole.
+LONG_IN_GOPS = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to encode. file: a path, or an open file, which must be seekable where a target is searched.
+
+    start, duration: seconds; max_frames: frames at most; audio: whether the sound comes along.
+    """
+
+    file: Path | BinaryIO
+    start: Fraction | None = None
+    duration: Fraction | None = None
+    max_frames: int | None = None
+    audio: bool = True
+
+
+class Unit(Enum):
+    """What a target counts: the bytes of the whole file, or bits per pixel without the sound."""
+
+    BYTES = "bytes"
+    BPP = "bits per pixel"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of a file. q: the quality used; encodes: how often the whole was encoded to find it.
+
+    seconds: wall clock of the last encode. warnings: from reading the source, one line each.
+    """
+
+    width: int
+    height: int
+    q: float
+    encodes: int
+    seconds: float
+    warnings: tuple[str, ...]
+    stats: EncodeStats
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel of everything but the sound, which is copied as it came."""
+        sound = sum(self.stats.bytes_by_chunk.get(kind, 0) for kind in SOUND_CHUNKS)
+        return 8 * (self.stats.bytes - sound) / self.stats.pixels
+
+
+def no_progress(done: int, total: int | None) -> None:
+    """For callers who do not watch."""
+
+
+def encode_file(
+    source: Source, out: BinaryIO, options: EncodeOptions, progress: Progress = no_progress
+) -> Encoded:
+    """Encode one picture or clip, with its sound and metadata, to an open file: written front to back.
+
+    Raises InputError, ModelError, DependencyError.
+    """
+    start = time.monotonic()
+    with _open(source, options.threads) as reader:
+        info = reader.info
+        encoder = Encoder(
+            out,
+            info.width,
+            info.height,
+            time_base=info.time_base,
+            colour=info.colour,
+            still=info.is_still,
+            rotation=info.rotation,
+            options=options,
+            metadata=reader.metadata,
+            audio_tracks=reader.audio_tracks,
+        )
+        done = 0
+        for event in reader.events():
+            if isinstance(event, Frame):
+                encoder.add(event)
+                done += 1
+                progress(done, info.frame_count)
+            else:
+                encoder.add_audio(event)
+        stats = encoder.close()
+        seconds = time.monotonic() - start
+        return Encoded(info.width, info.height, options.q, 1, seconds, tuple(reader.warnings), stats)
+
+
+def encode_to_target(
+    source: Source,
+    out: BinaryIO,
+    options: EncodeOptions,
+    target: float,
+    unit: Unit,
+    progress: Progress = no_progress,
+) -> Encoded:
+    """Encode with the highest q whose file stays within the target, found by encoding a few times.
+
+    options.q is where the search begins; for a long clip, what a search of two of its GOPs found. The file of
+    source must be seekable. Raises InputError where even q = 1 is too large, and what encode_file raises.
+    """
+    first = _search_part(source, options, target, unit, progress)
+    best: Encoded | None = None
+    with (
+        tempfile.SpooledTemporaryFile(SPOOL_BYTES) as one,
+        tempfile.SpooledTemporaryFile(SPOOL_BYTES) as other,
+    ):
+        kept, spare = cast(BinaryIO, one), cast(BinaryIO, other)
+
+        def size_at(q: float) -> float:
+            nonlocal best, kept, spare
+            spare.seek(0)
+            spare.truncate()
+            encoded = encode_file(source, spare, replace(options, q=q), progress)
+            size = encoded.stats.bytes if unit is Unit.BYTES else encoded.bpp
+            if size <= target and (best is None or q > best.q):
+                best, kept, spare = encoded, spare, kept
+            return size
+
+        try:
+            found = search_quality(size_at, target, unit=unit.value, first=first)
+        except TargetError as error:
+            raise TargetError(f"{name_of(source.file)}: {error}") from None
+        assert best is not None  # search_quality ends with a file that fits, or raises
+        kept.seek(0)
+        shutil.copyfileobj(kept, out)
+    return replace(best, encodes=found.encodes)
+
+
+def _search_part(
+    source: Source, options: EncodeOptions, target: float, unit: Unit, progress: Progress
+) -> float:
+    """Where to begin: the q that fits two GOPs from a third of a long clip on; options.q for short ones."""
+    with _open(source, options.threads) as reader:
+        info, tracks = reader.info, reader.audio_tracks
+    if info.frame_count is None or not info.frame_rate or info.frame_count <= LONG_IN_GOPS * options.gop:
+        return options.q
+    seconds = info.frame_count / info.frame_rate
+    if unit is Unit.BYTES:
+        sound_bytes = float(sum(track.bit_rate for track in tracks) * seconds / 8)
+        target = 8 * (target - sound_bytes) / (info.width * info.height * info.frame_count)
+    start = (source.start or 0) + seconds / 3
+    part = replace(source, start=start, duration=None, max_frames=2 * options.gop, audio=False)
+
+    def bpp_at(q: float) -> float:
+        return encode_file(part, BytesIO(), replace(options, q=q), progress).bpp
+
+    if target <= 0:
+        return 1.0
+    try:
+        return search_quality(bpp_at, target, first=options.q, tolerance=0.1, max_encodes=5).q
+    except TargetError:
+        return 1.0
+
+
+def _open(source: Source, threads: int | None) -> Reader:
+    if not isinstance(source.file, Path) and source.file.seekable():
+        source.file.seek(0)
+    return open_reader(
+        source.file,
+        start=source.start,
+        duration=source.duration,
+        max_frames=source.max_frames,
+        audio=source.audio,
+        threads=threads,
+    )

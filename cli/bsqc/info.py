@@ -1,0 +1,162 @@
+"""`bsqc info`: what a stream holds, without decoding it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bsqc.console import Console, frames_text, printable
+from bsqc.options import json_option
+from bsqc.streams import open_input
+
+if TYPE_CHECKING:
+    from bsqcodec.bitstream.header import Colour
+    from bsqcodec.bitstream.summary import StreamSummary
+
+DAMAGED = 3
+MATRICES = {0: "R'G'B'", 1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020"}
+
+
+@click.command()
+@click.argument("file")
+@json_option
+@click.pass_context
+def info(ctx: click.Context, file: str, as_json: bool) -> None:
+    """Tell what FILE (or - for stdin) holds: size, model, frames, GOPs, sound, damage.
+
+    Needs neither the model nor a decoder. Exit code 3 where the file is damaged or cut off.
+    """
+    from bsqcodec.bitstream.summary import describe
+
+    with open_input(file) as stream:
+        summary = describe(stream)
+    if as_json:
+        Console(as_json=True).result(as_object(file, summary))
+    else:
+        for line in _lines(file, summary):
+            click.echo(line)
+    if summary.damage:
+        ctx.exit(DAMAGED)
+
+
+def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
+    """The summary as JSON values; exact times as "numerator/denominator"."""
+    header, metadata, colour = summary.header, summary.metadata, summary.header.colour
+    return {
+        "file": file,
+        "bytes": summary.size,
+        "bpp": bpp_without_sound(summary),
+        "width": header.width,
+        "height": header.height,
+        "still": header.still,
+        "frames": summary.frame_count,
+        "duration": float(summary.duration),
+        "time_base": str(header.time_base),
+        "rotation": header.rotation,
+        "colour": {
+            "primaries": colour.primaries,
+            "transfer": colour.transfer,
+            "matrix": colour.matrix,
+            "full_range": colour.full_range,
+            "bit_depth": colour.bit_depth,
+        },
+        "model": header.model_name,
+        "model_digest": header.model_digest.hex(),
+        "q": header.quality_hundredths / 100,
+        "levels": header.levels,
+        "creator": header.creator,
+        "bytes_by_chunk": summary.bytes_by_chunk,
+        "bytes_by_level": list(summary.bytes_by_level),
+        "gops": [
+            {
+                "offset": gop.offset,
+                "bytes": gop.size,
+                "frames": gop.frames,
+                "start": float(gop.pts * header.time_base),
+                "mode": gop.mode.name.lower(),
+                "levels": gop.levels_kept,
+                "key_rate": gop.key_rate,
+                "tube_rate": gop.tube_rate,
+            }
+            for gop in summary.gops
+        ],
+        "sound": [
+            {
+                "codec": row.track.codec,
+                "sample_rate": row.track.sample_rate,
+                "channels": row.track.channels,
+                "packets": row.packets,
+                "bytes": row.size,
+                "end": float(row.end),
+            }
+            for row in summary.tracks
+        ],
+        "exif_bytes": len(metadata.exif or b""),
+        "icc_bytes": len(metadata.icc or b""),
+        "tags": metadata.tags,
+        "complete": summary.complete,
+        "trailing_bytes": summary.trailing_bytes,
+        "damage": [{"offset": fault.offset, "message": fault.message} for fault in summary.damage],
+    }
+
+
+def bpp_without_sound(summary: StreamSummary) -> float:
+    """Bits per pixel of everything but the copied sound; 0 without frames."""
+    pixels = summary.header.width * summary.header.height * summary.frame_count
+    sound = summary.bytes_by_chunk.get("TRAK", 0) + summary.bytes_by_chunk.get("AUDI", 0)
+    return 8 * (summary.size - sound) / pixels if pixels else 0.0
+
+
+def _lines(file: str, summary: StreamSummary) -> list[str]:
+    rows = list(_rows(summary)) + [("damage", fault.message) for fault in summary.damage]
+    return [file, *(f"  {name:<9} {printable(text)}" for name, text in rows)]
+
+
+def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
+    header, metadata = summary.header, summary.metadata
+    yield "frames", frames_text(summary.frame_count, header.width, header.height) + _time(summary)
+    sound = " without the sound" if summary.tracks else ""
+    yield "size", f"{summary.size:,} bytes, {bpp_without_sound(summary):.4f} bpp{sound}"
+    quality = f", q {header.quality_hundredths / 100:g}" if header.quality_hundredths else ""
+    yield "model", f"{header.model_name} {header.model_digest.hex()}{quality}"
+    yield "levels", _levels(summary)
+    modes = ", ".join(f"{count} {mode.name.lower()}" for mode, count in summary.mode_counts.items())
+    yield "GOPs", f"{len(summary.gops)} ({modes})" if modes else "0"
+    yield "chunks", ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes_by_chunk.items())
+    yield "colour", _colour(header.colour)
+    if header.rotation:
+        yield "rotation", f"{header.rotation} degrees, applied"
+    for row in summary.tracks:
+        track = row.track
+        yield "sound", f"{track.codec}, {track.sample_rate} Hz, {track.channels} ch, {row.size:,} bytes"
+    for kind, block in (("EXIF", metadata.exif), ("ICC", metadata.icc)):
+        if block is not None:
+            yield kind, f"{len(block):,} bytes"
+    for key, value in metadata.tags.items():
+        yield "tag", f"{key}: {value}"
+    if header.creator:
+        yield "made by", header.creator
+    if summary.trailing_bytes:
+        yield "trailing", f"{summary.trailing_bytes:,} bytes after the end"
+
+
+def _time(summary: StreamSummary) -> str:
+    seconds = float(summary.duration)
+    if summary.header.still or not seconds:
+        return ""
+    return f", {seconds:.3f} s, {summary.frame_count / seconds:.2f} frames/s"
+
+
+def _levels(summary: StreamSummary) -> str:
+    kept = {gop.levels_kept for gop in summary.gops} or {0}
+    count = "-".join(str(number) for number in sorted({min(kept), max(kept)}))
+    sizes = " + ".join(f"{size:,}" for size in summary.bytes_by_level)
+    return f"{count} of {summary.header.levels}: {sizes} bytes, coarse to fine"
+
+
+def _colour(colour: Colour) -> str:
+    matrix = MATRICES.get(colour.matrix, f"matrix {colour.matrix}")
+    points = f"primaries {colour.primaries}, transfer {colour.transfer}"
+    return f"{matrix}, {'full' if colour.full_range else 'limited'} range, {colour.bit_depth} bit, {points}"
