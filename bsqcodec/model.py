@@ -1,0 +1,135 @@
+"""Models on disk: one safetensors file with the tokenizer, the prior, and what the codec must know of
+them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bsqcodec.errors import ModelError
+from bsqcodec.tokenizer.config import RATE_STEPS, TokenizerConfig
+from bsqcodec.tokenizer.ladder import Ladder
+
+WEIGHTS = Path(__file__).parent / "weights"
+METADATA_KEY = "bsqcodec"
+FORMAT = 1
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a weights file says of itself, in JSON.
+
+    quality_table: rate index of q = 1, 2, .. 10. prior: the prior's configuration, None where the file has
+    no prior (such a model codes raw bits).
+    """
+
+    name: str
+    tokenizer: TokenizerConfig
+    prior: dict[str, Any] | None
+    quality_table: tuple[int, ...]
+
+    def rate_index(self, q: float) -> int:
+        """Rate index 0..1000 of a quality 1..10, linear between the entries of the table."""
+        table = self.quality_table
+        place = min(max(q, 1.0), float(len(table))) - 1
+        low = min(int(place), len(table) - 2)
+        return round(table[low] + (place - low) * (table[low + 1] - table[low]))
+
+    def to_json(self) -> str:
+        """One line, keys in a fixed order."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "tokenizer": self.tokenizer.to_dict(),
+                "prior": self.prior,
+                "quality_table": list(self.quality_table),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file in memory. digest: the first 16 bytes of the SHA-256 of the file."""
+
+    card: ModelCard
+    digest: bytes
+    tensors: dict[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix.`, without it."""
+        return {
+            k.removeprefix(prefix + "."): v for k, v in self.tensors.items() if k.startswith(prefix + ".")
+        }
+
+    def ladder(self) -> Ladder:
+        """The tokenizer in float32, ready for inference."""
+        ladder = Ladder(self.card.tokenizer)
+        try:
+            ladder.load_state_dict({name: value.float() for name, value in self.part("tokenizer").items()})
+        except RuntimeError as error:
+            raise ModelError(f"model {self.card.name}: tensors do not fit its configuration") from error
+        return ladder.eval().requires_grad_(False)
+
+
+def find(model: str | Path) -> Path:
+    """The file of a model given by name (shipped with the package) or by path."""
+    shipped = WEIGHTS / f"{model}.safetensors"
+    if isinstance(model, str) and "/" not in model and shipped.is_file():
+        return shipped
+    path = Path(model)
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
+    raise ModelError(f"model {model}: no such file, and not one that ships with this package ({names})")
+
+
+@lru_cache(maxsize=4)
+def load(model: str | Path) -> Weights:
+    """Read a weights file. ModelError where it is missing, damaged or of another version."""
+    path = find(model)
+    data = path.read_bytes()
+    try:
+        tensors = load_tensors(data)
+        size = struct.unpack("<Q", data[:8])[0]
+        fields = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA_KEY])
+    except (SafetensorError, struct.error, KeyError, ValueError) as error:
+        raise ModelError(f"{path}: not a bsqcodec weights file: {error}") from error
+    if fields.get("format") != FORMAT:
+        raise ModelError(f"{path}: weights of format {fields.get('format')}, expected format {FORMAT}")
+    card = ModelCard(
+        name=fields["name"],
+        tokenizer=TokenizerConfig.from_dict(fields["tokenizer"]),
+        prior=fields["prior"],
+        quality_table=tuple(fields["quality_table"]),
+    )
+    return Weights(card, hashlib.sha256(data).digest()[:DIGEST_BYTES], tensors)
+
+
+def save(path: Path, card: ModelCard, ladder: Ladder, prior: dict[str, Tensor] | None) -> None:
+    """Write a weights file: the tokenizer in float16, the prior's integers as they are."""
+    if len(card.quality_table) < 2 or not all(0 <= rate <= RATE_STEPS for rate in card.quality_table):
+        raise ModelError(f"the quality table {card.quality_table} needs rate indices from 0 to {RATE_STEPS}")
+    tensors = {f"tokenizer.{name}": value.half().contiguous() for name, value in ladder.state_dict().items()}
+    tensors |= {f"prior.{name}": value.contiguous() for name, value in (prior or {}).items()}
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata={METADATA_KEY: card.to_json()})
+    part.replace(path)
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """bf16 where matrix products in it are fast (CPUs with AMX, accelerators), float32 elsewhere."""
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if fast else torch.float32

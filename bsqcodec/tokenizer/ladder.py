@@ -1,0 +1,274 @@
+"""The BSQ ladder: a top-down hierarchy of BSQ levels, recurrent in time through the decoder's memory.
+
+# B batch · T frames of a block · H, W pixels or token grid · D channels · L bits per token
+
+A block is a key frame (T = 1) or a tube (T = tube_frames). The encoder makes features at strides 8, 16, 32.
+The ladder starts at stride 32 from a learned vector (and, for tubes, from the memory) and goes down; at
+each level the quantiser sees the encoder's feature and the ladder's state, so a level codes what the
+coarser ones, and the past, left open. Encoder and decoder run the same ladder: with features it chooses the
+bits, without it is given them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bsqcodec.blocks import BlockKind
+from bsqcodec.tokenizer import bsq
+from bsqcodec.tokenizer.config import TokenizerConfig
+from bsqcodec.tokenizer.layers import Block, MemoryAttention, depth_to_space, space_to_depth, stack
+
+PATCH = 8
+STRIDES = (8, 16, 32)
+
+
+Memory = tuple[Tensor, Tensor, Tensor]
+"""The ladder's last features at strides 8, 16, 32, each (B, H, W, D)."""
+
+
+@dataclass
+class BlockOutput:
+    """What one pass down the ladder gives.
+
+    frames_BTCHW: pixels around 0..1, not clamped. bits: one (B, H, W, L) tensor of {0, 1} per level kept.
+    rate_bits_B: cross-entropy of the bits under the side prior, in bits, per level; empty unless asked for.
+    softness: mean of p(1-p) of the soft bits, a penalty that keeps the soft rate honest.
+    """
+
+    frames_BTCHW: Tensor
+    bits: list[Tensor]
+    rate_bits_B: list[Tensor]
+    softness: Tensor
+    memory: Memory
+
+
+class Conditioning(nn.Module):
+    """log lambda -> one bias per channel at each stride."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.to_bias = nn.ModuleList(
+            nn.Sequential(nn.Linear(1, 64), nn.SiLU(), nn.Linear(64, width)) for width in widths
+        )
+
+    def forward(self, log_lambda_B1: Tensor) -> list[Tensor]:
+        return [to_bias(log_lambda_B1 + 1.5)[:, None, None] for to_bias in self.to_bias]
+
+
+class Level(nn.Module):
+    """One BSQ level on a grid of some width: quantiser, embedding of the bits, side prior."""
+
+    def __init__(self, width: int, bits: int) -> None:
+        super().__init__()
+        self.compare = nn.Linear(2 * width, width)
+        self.project = nn.Linear(width, bits)
+        self.embed = nn.Linear(bits, width)
+        self.norm = nn.RMSNorm(width)
+        self.side = nn.Linear(width, bits)
+        nn.init.zeros_(self.side.weight)
+
+    def sphere(self, feature_BHWD: Tensor, state_BHWD: Tensor) -> Tensor:
+        """The point on the unit sphere in R^L, float32."""
+        hidden = F.gelu(self.compare(torch.cat([feature_BHWD, state_BHWD], -1)), approximate="tanh")
+        return bsq.project(self.project(hidden))
+
+    def add(self, state_BHWD: Tensor, corners_BHWL: Tensor) -> Tensor:
+        """The state with the level's bits put in."""
+        return state_BHWD + self.embed(corners_BHWL.to(state_BHWD.dtype))  # type: ignore[no-any-return]
+
+    def rate(self, state_BHWD: Tensor, bits_BHWL: Tensor) -> Tensor:
+        """Bits that the level costs under the side prior, (B,); linear in bits_BHWL, which may be soft."""
+        logits = self.side(self.norm(state_BHWD)).float()
+        return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
+
+
+class Ends(nn.Module):
+    """What key frames and tubes do not share: pixels in, levels, pixels out, and the blocks at stride 8."""
+
+    def __init__(self, config: TokenizerConfig, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+        d8, _, d32 = config.width
+        self.start = nn.Parameter(torch.zeros(d32))
+        self.stem = nn.Linear(frames * 3 * PATCH * PATCH, d8)
+        head, side = config.head_width, config.window
+        e8, n8 = config.encoder_depth[0], config.decoder_depth[0]
+        self.encode8 = nn.Sequential(*(Block(d8, head, side, attention=False, ratio=2) for _ in range(e8)))
+        self.refine8 = nn.ModuleList(  # between two levels of that grid
+            Block(d8, head, side, attention=False, ratio=2)
+            for coarse, fine in pairwise(config.levels)
+            if coarse.stride == fine.stride == PATCH
+        )
+        self.decode8 = nn.Sequential(
+            *(Block(d8, head, side, attention=i == n8 - 1, ratio=2) for i in range(n8))
+        )
+        width = dict(zip(STRIDES, config.width, strict=True))
+        self.levels = nn.ModuleList(Level(width[level.stride], level.bits) for level in config.levels)
+        self.head = nn.Conv2d(d8, frames * 3 * PATCH * PATCH, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def patches(self, frames_BTCHW: Tensor) -> Tensor:
+        """(B, T, 3, H, W) -> (B, H/8, W/8, T*3*64)."""
+        B, T, C, H, W = frames_BTCHW.shape
+        x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
+        return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
+
+    def pixels(self, state_BHWD: Tensor) -> Tensor:
+        """(B, H/8, W/8, D) -> (B, T, 3, H, W)."""
+        B, h, w, _ = state_BHWD.shape
+        x = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
+        x = x.reshape(B, self.frames, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
+        return x.reshape(B, self.frames, 3, h * PATCH, w * PATCH)
+
+
+class Ladder(nn.Module):
+    """The tokenizer: analysis, quantisation and synthesis of blocks of frames."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        d8, d16, d32 = config.width
+        head, side = config.head_width, config.window
+        self.ends = nn.ModuleDict(
+            {
+                BlockKind.KEY.label: Ends(config, 1),
+                BlockKind.TUBE.label: Ends(config, config.tube_frames),
+            }
+        )
+        self.encoder_rate, self.decoder_rate = Conditioning(config.width), Conditioning(config.width)
+        _, e16, e32 = config.encoder_depth
+        self.down16, self.encode16 = nn.Linear(4 * d8, d16), stack(d16, e16, head, side)
+        self.down32, self.encode32 = nn.Linear(4 * d16, d32), stack(d32, e32, head, side)
+        _, n16, n32 = config.decoder_depth
+        self.decode32, self.up16 = stack(d32, n32, head, side), nn.Linear(d32, 4 * d16)
+        self.decode16, self.up8 = stack(d16, n16, head, side), nn.Linear(d16, 4 * d8)
+        self.recall = nn.ModuleDict(
+            {str(s): MemoryAttention(d, head, side) for s, d in zip(STRIDES, config.width, strict=True)}
+        )
+
+    def features(self, kind: BlockKind, frames_BTCHW: Tensor, log_lambda_B1: Tensor) -> dict[int, Tensor]:
+        """Encoder features by stride. frames_BTCHW: R'G'B' in 0..1, sides multiples of 32."""
+        c8, c16, c32 = self.encoder_rate(log_lambda_B1)
+        ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
+        x8 = ends.encode8(ends.stem(ends.patches(frames_BTCHW - 0.5)) + c8)
+        x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
+        x32 = self.encode32(self.down32(space_to_depth(x16, 2)) + c32)
+        return {8: x8, 16: x16, 32: x32}
+
+    def forward(
+        self,
+        kind: BlockKind,
+        log_lambda_B1: Tensor,
+        *,
+        frames_BTCHW: Tensor | None = None,
+        bits: Sequence[Tensor] | None = None,
+        memory: Memory | None = None,
+        keep: Tensor | None = None,
+        levels: int | None = None,
+        synthesise: bool = True,
+        rated: bool = False,
+    ) -> BlockOutput:
+        """One pass down the ladder.
+
+        Either frames_BTCHW is given (the ladder chooses the bits), or bits, one (B, H, W, L) tensor of {0,
+        1} for each level that is present, coarse first (finer ones may be absent). With both, levels that
+        bits has are taken from it and the finer ones are chosen. keep: (levels,), 1 or 0, drops levels in
+        training.
+        memory: of the block before; needed for tubes, not used for key frames. levels: choose the bits of the
+        coarsest so many only. synthesise: False stops after the last level; frames and memory are then
+        meaningless.
+        rated: work out what the bits cost under the side prior.
+        """
+        given = list(bits) if bits is not None else []
+        features = None if frames_BTCHW is None else self.features(kind, frames_BTCHW, log_lambda_B1)
+        biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
+        ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
+        state = (ends.start + biases[32]).expand(*self._coarsest(features, given), -1)
+        out = BlockOutput(state, [], [], state.new_zeros((), dtype=torch.float32), (state, state, state))
+        chosen_levels = len(self.config.levels) if levels is None else levels
+        kept: dict[int, Tensor] = {}
+        for stride, up, blocks in (
+            (32, None, self.decode32),
+            (16, self.up16, self.decode16),
+            (8, self.up8, ends.decode8),
+        ):
+            if up is not None:
+                state = depth_to_space(up(state), 2) + biases[stride]
+            if memory is not None:
+                state = state + self.recall[str(stride)](state, memory[STRIDES.index(stride)])
+            numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
+            for among, number in enumerate(numbers):
+                if among and stride == PATCH:
+                    state = ends.refine8[among - 1](state)
+                feature = features[stride] if features is not None and number < chosen_levels else None
+                bits_BHWL = given[number] if number < len(given) else None
+                if feature is None and bits_BHWL is None:
+                    continue
+                added = self._level(ends.levels[number], state, feature, bits_BHWL, rated, out)  # type: ignore[arg-type]
+                state = added if keep is None else torch.lerp(state, added, keep[number].to(state.dtype))
+                if not synthesise and number + 1 == chosen_levels:
+                    return out
+            state = blocks(state)
+            kept[stride] = state
+        out.frames_BTCHW = ends.pixels(state) + 0.5
+        out.memory = (kept[8], kept[16], kept[32])
+        return out
+
+    def _coarsest(self, features: dict[int, Tensor] | None, given: list[Tensor]) -> tuple[int, int, int]:
+        """(B, H, W) of the grid at stride 32."""
+        if features is not None:
+            B, H, W, _ = features[32].shape
+            return B, H, W
+        B, H, W, _ = given[0].shape
+        finer = 32 // self.config.levels[0].stride
+        return B, H // finer, W // finer
+
+    def _level(
+        self,
+        level: Level,
+        state: Tensor,
+        feature: Tensor | None,
+        bits_BHWL: Tensor | None,
+        rated: bool,
+        out: BlockOutput,
+    ) -> Tensor:
+        """The state with one level put in; its bits are those given, or chosen from the feature. `out`
+        collects.
+
+        In the forward pass the rate is that of the hard bits; in the gradient a chosen bit is sigmoid(4
+        sqrt(L) u), so that a bit not worth its rate becomes predictable.
+        """
+        if bits_BHWL is not None:
+            chosen = soft = bits_BHWL.float()
+            corners = bsq.corners(chosen)
+        else:
+            assert feature is not None
+            u = level.sphere(feature, state)
+            chosen = bsq.signs(u)
+            corners = bsq.straight_through(u, chosen)
+            sigmoid = torch.sigmoid(4 * math.sqrt(u.shape[-1]) * u)
+            soft = sigmoid + (chosen - sigmoid).detach()
+            out.softness = out.softness + (sigmoid * (1 - sigmoid)).mean()
+        if rated:
+            out.rate_bits_B.append(level.rate(state, soft))
+        out.bits.append(chosen)
+        return level.add(state, corners)
+
+    def inherit_tubes(self) -> None:
+        """Start the tube's ends from the key frame's: the stem sees the mean of the frames, every frame
+        gets the key frame's head, the rest is copied. For a first video stage on image weights."""
+        key: Ends = self.ends[BlockKind.KEY.label]  # type: ignore[assignment]
+        tube: Ends = self.ends[BlockKind.TUBE.label]  # type: ignore[assignment]
+        T = self.config.tube_frames
+        state = key.state_dict()
+        state["stem.weight"] = state["stem.weight"].repeat(1, T) / T
+        state["head.weight"] = state["head.weight"].repeat(T, 1, 1, 1)
+        state["head.bias"] = state["head.bias"].repeat(T)
+        tube.load_state_dict(state)

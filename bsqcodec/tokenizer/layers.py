@@ -1,0 +1,191 @@
+"""Building blocks of the ladder; tensors are channels-last.
+
+# B batch · H, W token grid · D channels · h heads · d channels of a head · n windows · s window side
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def space_to_depth(x_BHWD: Tensor, factor: int) -> Tensor:
+    """(B, H, W, D) -> (B, H/f, W/f, f*f*D)."""
+    B, H, W, D = x_BHWD.shape
+    x = x_BHWD.reshape(B, H // factor, factor, W // factor, factor, D)
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(B, H // factor, W // factor, factor * factor * D)
+
+
+def depth_to_space(x_BHWD: Tensor, factor: int) -> Tensor:
+    """(B, H, W, f*f*D) -> (B, f*H, f*W, D); the inverse of `space_to_depth`."""
+    B, H, W, D = x_BHWD.shape
+    x = x_BHWD.reshape(B, H, W, factor, factor, D // (factor * factor))
+    return x.permute(0, 1, 3, 2, 4, 5).reshape(B, H * factor, W * factor, -1)
+
+
+@lru_cache(maxsize=64)
+def _shift_mask(
+    H: int, W: int, side: int, shift: int, height: int, width: int, device: torch.device
+) -> Tensor | None:
+    """Which keys a query may see, (n, 1, 1, s*s, s*s) as 0 / -inf, for a grid of height x width valid
+    positions inside H x W padded ones, rolled by `shift`. Positions that touch only by the roll, and
+    padding, are hidden."""
+    if not shift and (height, width) == (H, W):
+        return None
+    rows, columns = torch.arange(H, device=device), torch.arange(W, device=device)
+    if shift:
+        rows, columns = torch.roll(rows, -shift), torch.roll(columns, -shift)
+
+    def region(index: Tensor, size: int, valid: int) -> Tensor:
+        rolled = torch.arange(size, device=device) >= size - shift  # what came round from the other border
+        return torch.where(index >= valid, 2, rolled.long() if shift else torch.zeros_like(index))
+
+    ids_HW = region(rows, H, height)[:, None] * 3 + region(columns, W, width)[None, :]
+    ids_ns = ids_HW.reshape(H // side, side, W // side, side).permute(0, 2, 1, 3).reshape(-1, side * side)
+    same = ids_ns[:, :, None] == ids_ns[:, None, :]
+    return torch.zeros_like(same, dtype=torch.float32).masked_fill(~same, float("-inf"))[:, None]
+
+
+def _windows(x_BHWD: Tensor, side: int, heads: int) -> Tensor:
+    """(B, H, W, h*d) -> (B, n, h, s*s, d)."""
+    B, H, W, D = x_BHWD.shape
+    x = x_BHWD.reshape(B, H // side, side, W // side, side, heads, D // heads)
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(
+        B, (H // side) * (W // side), heads, side * side, D // heads
+    )
+
+
+def _from_windows(x_Bnhsd: Tensor, H: int, W: int, side: int) -> Tensor:
+    """(B, n, h, s*s, d) -> (B, H, W, h*d)."""
+    B, _, heads, _, d = x_Bnhsd.shape
+    x = x_Bnhsd.reshape(B, H // side, W // side, heads, side, side, d)
+    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, H, W, heads * d)
+
+
+class WindowAttention(nn.Module):
+    """Attention inside windows of side x side positions, every window on its own; any grid size.
+
+    With `shift` the windows are moved by half a window; borders are masked, nothing wraps round.
+    """
+
+    def __init__(self, width: int, head_width: int, side: int, shift: bool) -> None:
+        super().__init__()
+        self.heads, self.side, self.shift = width // head_width, side, side // 2 if shift else 0
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+        self.bias = nn.Parameter(torch.zeros(self.heads, (2 * side - 1) ** 2))
+        grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")).flatten(1)
+        offset = grid[:, :, None] - grid[:, None, :] + side - 1
+        self.register_buffer("offset", offset[0] * (2 * side - 1) + offset[1], persistent=False)
+        self.offset: Tensor
+
+    def forward(self, x_BHWD: Tensor) -> Tensor:
+        _, height, width, _ = x_BHWD.shape
+        qkv = self.qkv(x_BHWD)
+        pad_h, pad_w = -height % self.side, -width % self.side
+        if pad_h or pad_w:
+            qkv = F.pad(qkv, (0, 0, 0, pad_w, 0, pad_h))
+        H, W = height + pad_h, width + pad_w
+        # One window along an axis needs no shift there; a grid of one window needs none at all.
+        shift = self.shift if max(H, W) > self.side else 0
+        if shift:
+            qkv = torch.roll(qkv, (-shift, -shift), (1, 2))
+        q, k, v = (_windows(part, self.side, self.heads) for part in qkv.chunk(3, -1))
+        bias = self.bias[:, self.offset][None]
+        mask = _shift_mask(H, W, self.side, shift, height, width, x_BHWD.device)
+        if mask is not None:
+            bias = bias + mask
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
+        x = _from_windows(out, H, W, self.side)
+        if shift:
+            x = torch.roll(x, (shift, shift), (1, 2))
+        return self.out(x[:, :height, :width])  # type: ignore[no-any-return]
+
+
+class MemoryAttention(nn.Module):
+    """Queries in a window of side x side look at the 2*side x 2*side window of the memory around it."""
+
+    def __init__(self, width: int, head_width: int, side: int) -> None:
+        super().__init__()
+        self.heads, self.side = width // head_width, side
+        self.norm_state, self.norm_memory = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.q = nn.Linear(width, width, bias=False)
+        self.kv = nn.Linear(width, 2 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+        self.carry = nn.Linear(width, width, bias=False)  # what stays where it is
+        nn.init.zeros_(self.carry.weight)
+        reach = 3 * side - 1
+        self.bias = nn.Parameter(torch.zeros(self.heads, reach**2))
+        near, far = torch.arange(side), torch.arange(-(side // 2), side + side // 2)
+        span = near[:, None] - far[None, :] + (side + side // 2 - 1)  # (s, 2s), 0 .. 3s-2
+        offset = span[:, None, :, None] * reach + span[None, :, None, :]
+        self.register_buffer("offset", offset.reshape(side * side, 4 * side * side), persistent=False)
+        self.offset: Tensor
+
+    def forward(self, x_BHWD: Tensor, memory_BHWD: Tensor) -> Tensor:
+        """What the memory adds to the state, (B, H, W, D)."""
+        _, height, width, _ = x_BHWD.shape
+        side, half = self.side, self.side // 2
+        pad_h, pad_w = -height % side, -width % side
+        H, W = height + pad_h, width + pad_w
+        memory = self.norm_memory(memory_BHWD)
+        q = _windows(F.pad(self.q(self.norm_state(x_BHWD)), (0, 0, 0, pad_w, 0, pad_h)), side, self.heads)
+        kv = F.pad(self.kv(memory), (0, 0, half, half + pad_w, half, half + pad_h))
+        valid = F.pad(kv.new_ones(1, height, width, 1), (0, 0, half, half + pad_w, half, half + pad_h))
+        k, v = (self._surroundings(part) for part in kv.chunk(2, -1))
+        seen_n1k = valid.unfold(1, 2 * side, side).unfold(2, 2 * side, side).reshape(-1, 1, 4 * side * side)
+        mask = torch.zeros_like(seen_n1k).masked_fill(seen_n1k == 0, float("-inf"))[:, None]
+        bias = self.bias[:, self.offset][None].to(q.dtype) + mask
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        return self.carry(memory) + self.out(_from_windows(out, H, W, side)[:, :height, :width])  # type: ignore[no-any-return]
+
+    def _surroundings(self, x_BHWD: Tensor) -> Tensor:
+        """Padded (B, H+s, W+s, h*d) -> (B, n, h, 4*s*s, d): the window of twice the side round each
+        window."""
+        B, side = x_BHWD.shape[0], self.side
+        x = x_BHWD.unfold(1, 2 * side, side).unfold(2, 2 * side, side)  # B, rows, columns, h*d, 2s, 2s
+        x = x.reshape(B, x.shape[1] * x.shape[2], self.heads, -1, 4 * side * side)
+        return x.transpose(-1, -2)
+
+
+class Block(nn.Module):
+    """Depthwise 3x3 (position comes from here), windowed attention if asked for, MLP; pre-norm, residual."""
+
+    def __init__(
+        self,
+        width: int,
+        head_width: int,
+        side: int,
+        *,
+        shift: bool = False,
+        attention: bool = True,
+        ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        self.local = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        nn.init.zeros_(self.local.weight)
+        nn.init.zeros_(self.local.bias)  # type: ignore[arg-type]
+        self.attention = WindowAttention(width, head_width, side, shift) if attention else None
+        self.norm_attention = nn.RMSNorm(width) if attention else None
+        self.norm_mlp = nn.RMSNorm(width)
+        self.wide = nn.Linear(width, ratio * width)
+        self.narrow = nn.Linear(ratio * width, width)
+        nn.init.zeros_(self.narrow.weight)
+
+    def forward(self, x_BHWD: Tensor) -> Tensor:
+        x = x_BHWD + self.local(x_BHWD.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        if self.attention is not None and self.norm_attention is not None:
+            x = x + self.attention(self.norm_attention(x))
+        return x + self.narrow(F.gelu(self.wide(self.norm_mlp(x)), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+def stack(width: int, depth: int, head_width: int, side: int, *, ratio: int = 4) -> nn.Sequential:
+    """`depth` blocks, every second one with shifted windows."""
+    return nn.Sequential(
+        *(Block(width, head_width, side, shift=bool(i % 2), ratio=ratio) for i in range(depth))
+    )

@@ -1,0 +1,173 @@
+"""The training loop: exact resume, budget, equal gradients on one process and on two, recipes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bsqcodec.errors import InputError
+from bsqcodec.tokenizer.config import PRESETS
+from bsqcodec.tokenizer.ladder import Ladder
+from bsqtrain.clips import ClipSampler
+from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
+from bsqtrain.image import ImageRecipe, ImageTask
+from bsqtrain.pictures import CropSampler, is_validation
+from bsqtrain.recipe import read
+from bsqtrain.video import VideoRecipe, VideoTask
+
+CPU = torch.device("cpu")
+
+
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (200, 240, 3), dtype=np.uint8) for _ in range(3)]
+
+
+def image_task(batch: int = 2) -> ImageTask:
+    torch.manual_seed(0)
+    return ImageTask(Ladder(PRESETS["tiny"]), CropSampler(pictures(), 192), ImageRecipe(batch, 192), CPU)
+
+
+def video_task(freeze_key: bool) -> VideoTask:
+    torch.manual_seed(0)
+    clip = np.random.default_rng(0).integers(0, 256, (12, 200, 200, 3), dtype=np.uint8)
+    ladder = Ladder(PRESETS["tiny"])
+    ladder.inherit_tubes()
+    recipe = VideoRecipe(batch=1, crop=192, tubes=2, freeze_key=freeze_key)
+    return VideoTask(ladder, ClipSampler([clip], 192, 9), recipe, CPU)
+
+
+def trained(task: ImageTask | VideoTask, out: Path, *budgets: int) -> Trainer:
+    """Train to each number of steps in turn, resuming from the checkpoint in between."""
+    trainer = Trainer(task, Schedule(1e-3), Budget(steps=budgets[-1]), out, compile=False)
+    for steps in budgets:
+        trainer = Trainer(task, Schedule(1e-3), Budget(steps=steps), out, compile=False)
+        if (out / "checkpoint.pt").exists():
+            trainer.resume(out / "checkpoint.pt")
+        trainer.run(log_every=1, say=lambda line: None)
+    return trainer
+
+
+class Halves(Trainer):
+    """Stops half-way, on the schedule of the whole."""
+
+    def _progress(self) -> float:
+        return 1.0 if self.step == 2 else super()._progress()
+
+
+def test_resume_is_exact(tmp_path: Path) -> None:
+    whole = trained(image_task(), tmp_path / "whole", 4)
+    first = Halves(image_task(), Schedule(1e-3), Budget(steps=4), tmp_path / "parts", compile=False)
+    first.run(say=lambda line: None)
+    assert first.step == 2
+    second = trained(image_task(), tmp_path / "parts", 4)
+    assert second.step == 4
+    for name, value in whole.task.model.state_dict().items():
+        assert torch.equal(value, second.task.model.state_dict()[name]), name
+    for name, value in whole.ema.items():
+        assert torch.equal(value, second.ema[name]), name
+
+
+def test_minutes_end_the_run_and_the_log_says_so(tmp_path: Path) -> None:
+    trainer = Trainer(image_task(), Schedule(1e-3), Budget(minutes=3 / 60), tmp_path, compile=False)
+    start = time.monotonic()
+    trainer.run(log_every=1, say=lambda line: None)
+    assert time.monotonic() - start < 10
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == trainer.step > 0
+    assert {"loss", "bpp", "mse", "ms_ssim_loss", "steps_per_second"} <= set(rows[0])
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    trained(image_task(), tmp_path, 12)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(losses[-3:]) < sum(losses[:3])
+
+
+@pytest.mark.parametrize("freeze_key", [True, False])
+def test_video_stage(freeze_key: bool, tmp_path: Path) -> None:
+    task = video_task(freeze_key)
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    trained(task, tmp_path, 2)
+    changed = {
+        name.split(".")[0] if not name.startswith("ends") else ".".join(name.split(".")[:2])
+        for name, value in task.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert {"ends.tube", "recall"} <= changed
+    assert ("ends.key" in changed or "encode16" in changed) == (not freeze_key)
+
+
+def test_two_processes_get_the_gradient_of_one(tmp_path: Path) -> None:
+    """torchrun with gloo: the loss of two processes, averaged, and their step, equal those of one with both batches."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from torch import distributed as dist\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_engine import image_task\n"
+        "from bsqtrain.engine import Budget, Schedule, Trainer\n"
+        "torch.set_num_threads(1)\n"
+        "dist.init_process_group('gloo')\n"
+        "trainer = Trainer(image_task(1), Schedule(1e-3), Budget(steps=1), Path(sys.argv[1]), compile=False)\n"
+        "trainer.run(say=lambda line: None)\n"
+        "dist.destroy_process_group()\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+    subprocess.run(
+        [*command, str(script), str(tmp_path / "two")], check=True, env=environment, capture_output=True
+    )
+    two = load_checkpoint(tmp_path / "two" / "checkpoint.pt")
+
+    task = image_task(1)
+    batches = [task.batch(0, rank, 0.0) for rank in (0, 1)]
+    losses = [task.objective(*batch)[0] for batch in batches]
+    (sum(losses) / 2).backward()  # type: ignore[union-attr]
+    trainer = Trainer(task, Schedule(1e-3), Budget(steps=1), tmp_path / "one", compile=False)
+    for group in trainer.optimiser.param_groups:
+        group["lr"] = trainer.learning_rate(0.0)
+    torch.nn.utils.clip_grad_norm_(trainer.parameters, 1.0)
+    trainer.optimiser.step()
+    for name, value in task.model.state_dict().items():
+        assert torch.allclose(value, two["model"][name], atol=1e-6), name
+
+
+def test_budget_must_be_one_thing() -> None:
+    with pytest.raises(InputError, match="--minutes or --steps"):
+        Budget()
+    with pytest.raises(InputError, match="--minutes or --steps"):
+        Budget(minutes=1, steps=1)
+
+
+def test_shipped_recipes_are_read() -> None:
+    schedule, image = read("image", ImageRecipe)
+    assert schedule.learning_rate == 1e-3
+    assert image.distortion.chroma_8 == 30.0
+    assert read("video", VideoRecipe)[1].tubes == 2
+
+
+def test_recipe_with_a_wrong_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[stage]\nbatchsize = 3\n")
+    with pytest.raises(InputError, match="batchsize"):
+        read(path, ImageRecipe)
+    with pytest.raises(InputError, match="no such recipe"):
+        read(tmp_path / "none.toml", ImageRecipe)
+
+
+def test_validation_part() -> None:
+    assert is_validation(Path("0010.avif"))
+    assert not is_validation(Path("0011.avif"))
+    assert not is_validation(Path("street.mp4"))

@@ -1,0 +1,84 @@
+"""Training pictures: decoded once, kept in memory, cropped at random.
+
+A tenth of the files (file number divisible by 10) is the validation part.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional as F
+
+from bsqcodec.errors import InputError
+
+SUFFIXES = {".avif", ".png", ".jpg", ".jpeg", ".webp"}
+
+
+def is_validation(path: Path) -> bool:
+    """Whether a file belongs to the validation part: its number is divisible by 10."""
+    digits = re.findall(r"\d+", path.stem)
+    return bool(digits) and int(digits[-1]) % 10 == 0
+
+
+def find(folders: Sequence[Path], *, validation: bool, suffixes: set[str] = SUFFIXES) -> list[Path]:
+    """The files of the training or of the validation part, sorted by name."""
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of training data")
+        found += [
+            p
+            for p in sorted(folder.iterdir())
+            if p.suffix.lower() in suffixes and is_validation(p) == validation
+        ]
+    if not found:
+        raise InputError(
+            f"no training data in {', '.join(map(str, folders))} (looked for {', '.join(sorted(suffixes))})"
+        )
+    return found
+
+
+def load(paths: Sequence[Path], minimum: int) -> list[np.ndarray]:
+    """Pictures as HxWx3 uint8 with both sides >= minimum; smaller ones are left out."""
+    pictures = []
+    for path in paths:
+        with Image.open(path) as file:
+            picture = np.array(ImageOps.exif_transpose(file).convert("RGB"))
+        if min(picture.shape[:2]) >= minimum:
+            pictures.append(picture)
+    if not pictures:
+        raise InputError(f"none of the {len(paths)} training pictures has both sides >= {minimum}")
+    return pictures
+
+
+class CropSampler:
+    """Random crops: position, scale (down to half), left-right flip."""
+
+    def __init__(self, pictures: Sequence[np.ndarray], crop: int) -> None:
+        self.pictures, self.crop = pictures, crop
+
+    def draw(self, count: int, source: random.Random) -> Tensor:
+        """(count, 3, crop, crop), R'G'B' in 0..1, float32."""
+        return torch.stack([self._one(source) for _ in range(count)])
+
+    def _one(self, source: random.Random) -> Tensor:
+        picture = source.choice(self.pictures)
+        height, width, _ = picture.shape
+        smallest = max(0.5, self.crop / min(height, width))
+        scale = source.uniform(smallest, 1.0) if source.random() < 0.7 else 1.0
+        side = min(round(self.crop / scale), height, width)
+        top, left = source.randint(0, height - side), source.randint(0, width - side)
+        patch = torch.from_numpy(np.ascontiguousarray(picture[top : top + side, left : left + side]))
+        x = patch.permute(2, 0, 1).float() / 255
+        if side != self.crop:
+            x = F.interpolate(x[None], size=(self.crop, self.crop), mode="bicubic", antialias=True)[0].clamp(
+                0, 1
+            )
+        return x.flip(-1) if source.random() < 0.5 else x

@@ -1,0 +1,160 @@
+"""The stages as functions: what `bsqc train image|video|tokens|prior|export` calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from bsqcodec import model
+from bsqcodec.codec import pick_device
+from bsqcodec.errors import InputError, ModelError
+from bsqcodec.model import ModelCard
+from bsqcodec.tokenizer.config import PRESETS, TokenizerConfig
+from bsqcodec.tokenizer.ladder import Ladder
+from bsqtrain import clips, pictures
+from bsqtrain.engine import Budget, Task, Trainer, load_checkpoint
+from bsqtrain.image import ImageRecipe, ImageTask
+from bsqtrain.recipe import read as read_recipe
+from bsqtrain.tokenise import Tokeniser
+from bsqtrain.tokens import Clip, save_clips
+from bsqtrain.video import VideoRecipe, VideoTask
+
+Say = Callable[[str], None]
+
+QUALITY_TABLE = tuple(range(50, 1000, 100))
+"""Rate index of q = 1..10 before a table was measured."""
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """What every tokenizer stage needs. init: weights (.safetensors) or a checkpoint (.pt) to start from."""
+
+    data: tuple[Path, ...]
+    out: Path
+    budget: Budget
+    recipe: str | Path
+    preset: str = "base"
+    init: Path | None = None
+    resume: bool = False
+    device: str = "auto"
+    seed: int = 0
+    compile: bool = True
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the other processes that `torchrun` started, if there are any."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def load_ladder(source: Path | None, preset: str) -> Ladder:
+    """A tokenizer from weights or from a checkpoint's average, or a new one of a preset."""
+    if source is None:
+        if preset not in PRESETS:
+            raise InputError(f"preset {preset}: not known, expected one of {', '.join(PRESETS)}")
+        torch.manual_seed(0)
+        return Ladder(PRESETS[preset])
+    if source.suffix == ".safetensors":
+        return model.load(source).ladder().train().requires_grad_(True)
+    state = load_checkpoint(source)
+    ladder = Ladder(TokenizerConfig.from_dict(state["config"]))
+    ladder.load_state_dict(state["ema"])
+    return ladder
+
+
+def image(options: StageOptions, say: Say = print) -> None:
+    """Train key frames on pictures."""
+    schedule, recipe = read_recipe(options.recipe, ImageRecipe)
+    found = pictures.find(options.data, validation=False)
+    sampler = pictures.CropSampler(pictures.load(found, recipe.crop), recipe.crop)
+    device = pick_device(options.device)
+    with process_group():
+        ladder = load_ladder(options.init, options.preset).to(device)
+        task = ImageTask(ladder, sampler, recipe, device, options.seed)
+        _run(
+            task, Trainer(task, schedule, options.budget, options.out, compile=options.compile), options, say
+        )
+
+
+def video(options: StageOptions, say: Say = print) -> None:
+    """Train tubes, and key frames unless the recipe freezes them, on clips."""
+    schedule, recipe = read_recipe(options.recipe, VideoRecipe)
+    device = pick_device(options.device)
+    with process_group():
+        ladder = load_ladder(options.init, options.preset).to(device)
+        if options.init is not None and not options.resume and not _has_tubes(ladder):
+            ladder.inherit_tubes()
+        length = 1 + recipe.tubes * ladder.config.tube_frames
+        found = pictures.find(options.data, validation=False, suffixes=clips.SUFFIXES)
+        sampler = clips.ClipSampler(clips.load(found, recipe.crop, length), recipe.crop, length)
+        task = VideoTask(ladder, sampler, recipe, device, options.seed)
+        _run(
+            task, Trainer(task, schedule, options.budget, options.out, compile=options.compile), options, say
+        )
+
+
+def _has_tubes(ladder: Ladder) -> bool:
+    """Whether tubes were ever trained: the memory adds something."""
+    return any(bool(p.any()) for n, p in ladder.recall.named_parameters() if n.endswith("carry.weight"))
+
+
+def _run(task: Task, trainer: Trainer, options: StageOptions, say: Say) -> None:
+    if options.resume:
+        trainer.resume(options.out / "checkpoint.pt")
+    trainer.run(say=say)
+
+
+def tokens(
+    ladder: Ladder,
+    sources: Sequence[Path],
+    out: Path,
+    count: int,
+    *,
+    crop: int,
+    tubes: int,
+    device: str = "auto",
+    validation: bool = False,
+    seed: int = 0,
+    say: Say = print,
+) -> None:
+    """Fill a token cache with `count` random crops: of pictures, or, with tubes > 0, of clips."""
+    on = pick_device(device)
+    tokeniser = Tokeniser(ladder.to(on).eval(), on)
+    sampler: pictures.CropSampler | clips.ClipSampler
+    if tubes:
+        length = 1 + tubes * ladder.config.tube_frames
+        found = pictures.find(sources, validation=validation, suffixes=clips.SUFFIXES)
+        sampler = clips.ClipSampler(clips.load(found, crop, length), crop, length)
+    else:
+        sampler = pictures.CropSampler(
+            pictures.load(pictures.find(sources, validation=validation), crop), crop
+        )
+    sampled: list[Clip] = tokeniser.sample(sampler, count, seed, say=say)
+    save_clips(out, tuple((level.stride, level.bits) for level in ladder.config.levels), sampled)
+
+
+def export(
+    ladder: Ladder, name: str, out: Path, prior: Path | None, table: Sequence[int] = QUALITY_TABLE
+) -> None:
+    """Write a weights file from a tokenizer and a trained prior (see bsqtrain.prior), None = raw bits only."""
+    card = ModelCard(name, ladder.config, None, tuple(table))
+    integers = None
+    if prior is not None:
+        state = load_checkpoint(prior)
+        if "integers" not in state:
+            raise ModelError(f"{prior}: holds no exported prior")
+        card, integers = replace(card, prior=state["config"]), state["integers"]
+    model.save(out, card, ladder, integers)

@@ -1,0 +1,70 @@
+"""Fill a token cache: what a frozen tokenizer makes of random crops of pictures and clips, at random rates."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bsqcodec.blocks import BlockKind
+from bsqcodec.tokenizer.config import RATE_STEPS
+from bsqcodec.tokenizer.ladder import Ladder, Memory
+from bsqtrain.clips import ClipSampler
+from bsqtrain.image import autocast
+from bsqtrain.pictures import CropSampler
+from bsqtrain.tokens import Clip
+
+
+@dataclass(frozen=True)
+class Tokeniser:
+    """A frozen tokenizer on a device."""
+
+    ladder: Ladder
+    device: torch.device
+
+    @torch.no_grad()
+    def clips(self, x_BTCHW: Tensor, rates: list[int]) -> list[Clip]:
+        """Tokens of whole GOPs: a key frame, then tubes. One rate a sample."""
+        config = self.ladder.config
+        log_lambda = torch.tensor([[config.lambda_of(rate)] for rate in rates], device=self.device).log()
+        x = x_BTCHW.to(self.device)
+        blocks = [x[:, :1], *(x[:, 1:].split(config.tube_frames, 1) if x.shape[1] > 1 else ())]
+        memory: Memory | None = None
+        coded: list[list[Tensor]] = []
+        for number, block in enumerate(blocks):
+            with autocast(self.device):
+                out = self.ladder(
+                    BlockKind.TUBE if number else BlockKind.KEY,
+                    log_lambda,
+                    frames_BTCHW=block,
+                    memory=memory,
+                    synthesise=len(blocks) > 1,
+                )
+            memory = out.memory
+            coded.append([bits.to(torch.uint8).cpu() for bits in out.bits])
+        return [
+            Clip.from_bits(rate, rate, [[bits[number].numpy() for bits in block] for block in coded])
+            for number, rate in enumerate(rates)
+        ]
+
+    def sample(
+        self,
+        sampler: CropSampler | ClipSampler,
+        count: int,
+        seed: int,
+        batch: int = 4,
+        say: Callable[[str], None] = print,
+    ) -> list[Clip]:
+        """count samples, rates uniform in 0..1000."""
+        source = random.Random(seed)
+        found: list[Clip] = []
+        while len(found) < count:
+            x = sampler.draw(min(batch, count - len(found)), source)
+            rates = [source.randint(0, RATE_STEPS) for _ in range(len(x))]
+            found += self.clips(x if x.ndim == 5 else x[:, None], rates)
+            if len(found) // 200 != (len(found) - len(x)) // 200:
+                say(f"{len(found)} of {count} samples")
+        return found
