@@ -1,7 +1,8 @@
 """The part of CBOR (RFC 8949) that streams use, in deterministic form; the rest is refused before decoding.
 
-Allowed: unsigned integers, byte and text strings, arrays, maps with ascending keys, true and false. Every
-length and integer in its shortest form, none indefinite, no tags, no floats, nesting at most MAX_DEPTH.
+Allowed: unsigned integers, byte and text strings, arrays, true and false, maps with numbers or text as keys
+in ascending order. Lengths and integers in their shortest form, none indefinite, no tags, no floats, nesting
+at most MAX_DEPTH.
 """
 
 import cbor2
@@ -61,6 +62,8 @@ def _check(data: bytes, start: int, depth: int, max_items: int, offset: int) -> 
     for _ in range(value):
         if major == _MAP:
             key_start = position
+            if key_start < len(data) and data[key_start] >> 5 not in (_UNSIGNED, _TEXT):
+                raise FormatError("CBOR map with a key that is neither number nor text", offset + key_start)
             position = _check(data, position, depth - 1, max_items, offset)
             key = data[key_start:position]
             if key <= previous:

@@ -55,15 +55,20 @@ def is_skippable(kind: str) -> bool:
     return kind[0].islower()
 
 
-def payload_limit(kind: str, limits: Limits) -> int:
-    """Bytes that the payload of a chunk may have."""
-    by_kind: dict[str, int] = {
-        ChunkKind.HEAD: limits.header_bytes,
-        ChunkKind.META: limits.metadata_bytes,
-        ChunkKind.TRAK: limits.tracks_bytes,
-        ChunkKind.INDX: limits.index_bytes,
-    }
-    return by_kind.get(kind, limits.chunk_bytes)
+class PayloadLimits:
+    """Bytes that the payload of a chunk may have, by its type."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._any = limits.chunk_bytes
+        self._by_kind: dict[str, int] = {
+            ChunkKind.HEAD: limits.header_bytes,
+            ChunkKind.META: limits.metadata_bytes,
+            ChunkKind.TRAK: limits.tracks_bytes,
+            ChunkKind.INDX: limits.index_bytes,
+        }
+
+    def __getitem__(self, kind: str) -> int:
+        return self._by_kind.get(kind, self._any)
 
 
 class ChunkWriter:
@@ -95,7 +100,7 @@ class ChunkReader:
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source = source
-        self._limits = limits
+        self._limits = PayloadLimits(limits)
         self._buffer = bytearray()
         self._length_holds = False
         self._resync_left = limits.resync_bytes
@@ -185,17 +190,15 @@ class ChunkReader:
         while self._source.read_into(self._buffer, 1):
             if self._buffer[-1] < 128 or len(self._buffer) - start == VARINT_BYTES:
                 break
-        length = memoryview(bytes(self._buffer[start:]))
-        return Cursor(length, offset + start).varint(
-            f"length of the {kind} chunk", 0, payload_limit(kind, self._limits)
-        )
+        length = Cursor(memoryview(bytes(self._buffer[start:])), offset + start)
+        return length.varint(f"length of the {kind} chunk", 0, self._limits[kind])
 
     def _is_head(self, ahead: bytearray) -> bool:
         if not _KNOWN.match(ahead):
             return False
         kind = ahead[:TYPE_BYTES].decode()
         try:
-            Cursor(memoryview(ahead)[TYPE_BYTES:], 0).varint("length", 0, payload_limit(kind, self._limits))
+            Cursor(memoryview(ahead)[TYPE_BYTES:], 0).varint("length", 0, self._limits[kind])
         except FormatError:
             return False
         return True

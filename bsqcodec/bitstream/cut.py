@@ -79,7 +79,7 @@ class _Cutter:
         self._waiting: list[AudioPacket] = []
         self._first_pts: int | None = None
         self._dropped_until: Fraction | None = None
-        self._kept_until = Fraction(0)
+        self._kept_until = None if duration is None else Fraction(0)
         self._is_past = False
         self._gops = self._frames = 0
         self.metadata: Metadata | None = None
@@ -91,17 +91,17 @@ class _Cutter:
 
     def take_packets(self, packets: tuple[AudioPacket, ...]) -> None:
         self._waiting += packets
-        self._pass_sound(everything=False)
+        self._pass_sound()
 
     def close(self) -> CutResult:
         if self._held is not None:
             self._settle(self._held.pts[-1] + max(1, self._held.durations[-1]))
         if self._first_pts is None:
-            end = float(self._dropped_until or 0)
-            raise InputError(
-                f"nothing is shown from {float(self._start):g} s on: the stream ends at {end:g} s"
-            )
-        self._pass_sound(everything=not self._is_past)
+            begin, end = float(self._start), float(self._dropped_until or 0)
+            raise InputError(f"no frame is shown in the range from {begin:g} s on: frames end at {end:g} s")
+        if not self._is_past:
+            self._kept_until = None
+        self._pass_sound()
         self._writer.close()
         start = self._first_pts * self._header.time_base
         return CutResult(self._gops, self._frames, self._writer.bytes_written, start)
@@ -117,17 +117,20 @@ class _Cutter:
         elif self._stop is not None and begin >= self._stop:
             self._is_past = True
         else:
+            self._begin(gop)
+            self._kept_until = None if self._stop is None else end
+            self._pass_sound()
             self._write_gop(gop)
-            self._kept_until = end
-        self._pass_sound(everything=False)
 
-    def _write_gop(self, gop: Gop) -> None:
+    def _begin(self, first: Gop) -> None:
         if self._first_pts is None:
-            self._first_pts = gop.pts[0]
+            self._first_pts = first.pts[0]
             self._writer.write_header(self._header)
             if self.metadata is not None:
                 self._writer.write_metadata(self.metadata)
             self._writer.write_audio_tracks(self.tracks)
+
+    def _write_gop(self, gop: Gop) -> None:
         kept = min(self._levels, gop.levels_kept)
         self._writer.write_gop(
             replace(
@@ -141,19 +144,25 @@ class _Cutter:
         self._gops += 1
         self._frames += len(gop.pts)
 
-    def _pass_sound(self, *, everything: bool) -> None:
-        """Write the waiting packets of GOPs that stay, drop those of others, keep what is undecided."""
-        undecided = []
+    def _pass_sound(self) -> None:
+        """Write the waiting packets of GOPs that stay, drop those of others, keep what is undecided.
+
+        Packets of a track stay in order: none overtakes one that is undecided.
+        """
+        undecided: list[AudioPacket] = []
+        blocked: set[int] = set()
         for packet in self._waiting:
             time_base = self.tracks[packet.track].time_base
             time = packet.pts * time_base
             if self._dropped_until is not None and time < self._dropped_until:
                 continue
-            if everything or (self._first_pts is not None and time < self._kept_until):
+            is_kept = self._first_pts is not None and (self._kept_until is None or time < self._kept_until)
+            if is_kept and packet.track not in blocked:
                 shift = round(self._shift * self._header.time_base / time_base)
                 self._writer.write_audio([replace(packet, pts=packet.pts - shift, dts=packet.dts - shift)])
             elif not self._is_past:
                 undecided.append(packet)
+                blocked.add(packet.track)
         self._waiting = undecided
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from zlib import crc32
 
 from bsqcodec.bitstream.header import RATE_INDEX_MAX, Header
@@ -83,7 +84,7 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
         raise InputError(
             f"a GOP of {gop.levels_kept} levels needs as many parts in a row and as many token CRCs"
         )
-    deltas = tuple(after - before for before, after in zip(gop.pts, gop.pts[1:], strict=False))
+    deltas = tuple(after - before for before, after in pairwise(gop.pts))
     listed = gop.durations[:-1] != deltas
     payload = bytearray([gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed])
     payload += encode_varint(frames) + encode_varint(gop.pts[0])
@@ -102,7 +103,7 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     """The GOP in a GOPS chunk's payload. FormatError where it contradicts itself, header or limits."""
     cursor = Cursor(payload, offset)
     flags = cursor.byte("flags of the GOP")
-    if flags & ~_FLAGS or flags & _MODE_MASK not in tuple(CodingMode):
+    if flags & ~_FLAGS or flags & _MODE_MASK > CodingMode.PRIOR:
         raise cursor.fault(f"flags of the GOP are 0x{flags:02x}: not known to this version")
     frames = cursor.varint("frames of the GOP", 1, min(header.max_gop_frames, limits.frames_per_gop))
     pts, durations = _decode_times(cursor, frames, listed=bool(flags & _DURATIONS_LISTED))

@@ -15,6 +15,7 @@ from bsqcodec.bitstream.metadata import Metadata, decode_metadata
 from bsqcodec.bitstream.source import Source
 from bsqcodec.errors import FormatError
 
+_KINDS = frozenset(ChunkKind)
 _AFTER_PREAMBLE = ("", ChunkKind.GOPS, ChunkKind.AUDI, ChunkKind.INDX, ChunkKind.ENDS)
 _END_WITH_INDEX = TYPE_BYTES + 1 + OFFSET_BYTES + CRC_BYTES
 
@@ -236,5 +237,5 @@ class StreamReader:
         return gop
 
     def _count(self, chunk: Chunk) -> None:
-        kind = chunk.kind if chunk.kind in tuple(ChunkKind) else "other"
+        kind = chunk.kind if chunk.kind in _KINDS else "other"
         self.bytes_by_chunk[kind] = self.bytes_by_chunk.get(kind, 0) + chunk.size

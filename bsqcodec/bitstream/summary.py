@@ -94,7 +94,7 @@ class StreamSummary:
 def describe(fileobj: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> StreamSummary:
     """Read a stream to its end, with every check but that of the tokens. Damage is listed, not raised.
 
-    FormatError where it is no .bsq stream, the header is damaged, or there are more GOPs than the limits allow.
+    FormatError where it is no .bsq stream, its header is damaged, or its GOPs are more than the limits allow.
     """
     reader = StreamReader(fileobj, keep_going=True, limits=limits)
     gops: list[GopSummary] = []

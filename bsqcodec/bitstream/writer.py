@@ -14,7 +14,7 @@ from bsqcodec.bitstream.audio import (
     encode_packets,
     encode_tracks,
 )
-from bsqcodec.bitstream.container import SIGNATURE, ChunkKind, ChunkWriter, payload_limit
+from bsqcodec.bitstream.container import SIGNATURE, ChunkKind, ChunkWriter, PayloadLimits
 from bsqcodec.bitstream.gop import Gop, decode_gop, encode_gop
 from bsqcodec.bitstream.header import Header, decode_header, encode_header
 from bsqcodec.bitstream.index import OFFSET_BYTES, Index, IndexEntry, encode_index
@@ -148,8 +148,8 @@ class StreamWriter:
         if self._chunks is None:
             self._chunks = ChunkWriter(self._fileobj)
             self.bytes_by_chunk["signature"] = len(SIGNATURE)
-        if len(payload) > payload_limit(kind, DEFAULT_LIMITS):
-            limit = payload_limit(kind, DEFAULT_LIMITS)
+        limit = PayloadLimits(DEFAULT_LIMITS)[kind]
+        if len(payload) > limit:
             raise InputError(f"a {kind} chunk of {len(payload)} bytes cannot be written: at most {limit} can")
         before = self._chunks.offset
         self._chunks.write(kind, payload)
@@ -173,6 +173,7 @@ def _read_back(reads_the_same: Callable[[], bool], what: str) -> None:
     try:
         same = reads_the_same()
     except FormatError as error:
-        raise InputError(f"{what} cannot be written: {error}") from error
+        reason = str(error).removesuffix(f" (at byte {error.offset})")
+        raise InputError(f"{what} cannot be written: {reason}") from error
     if not same:
         raise InputError(f"{what} cannot be written: a field is not of the type that the stream holds")
