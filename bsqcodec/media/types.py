@@ -1,4 +1,4 @@
-"""What goes in and out of `media`: frames, copied sound, and what a file says about itself. No decoding here."""
+"""What goes in and out of `media`: frames, copied sound, and what a file says about itself."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,8 +11,8 @@ import numpy.typing as npt
 class Colour:
     """Colour as the file states it, in code points of ITU-T H.273 (ISO/IEC 23091-2). 2 = not stated.
 
-    matrix and full_range are what the conversion used, so they are always definite: 1 = BT.709, 5 and 6 = BT.601,
-    0 = R'G'B'. bit_depth is the source's; frames have 8 bits whatever it says.
+    matrix and full_range are what the conversion used, so they are always definite: 1 = BT.709, 5 and 6 =
+    BT.601, 0 = R'G'B'. bit_depth is the source's; frames have 8 bits whatever it says.
     """
 
     primaries: int
@@ -26,7 +26,8 @@ class Colour:
 class Frame:
     """One picture. pixels: H x W x 3 uint8 R'G'B', rotation already applied.
 
-    pts and duration: in units of `VideoInfo.time_base`. pts is >= 0 and strictly increasing; duration 0 = unknown.
+    pts and duration: in units of `VideoInfo.time_base`. pts is >= 0 and strictly increasing; duration is the
+    time up to the next frame, 0 = unknown.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -38,8 +39,8 @@ class Frame:
 class VideoInfo:
     """What is known of a video before its first frame. Width and height are those after rotation.
 
-    frame_rate (average) and frame_count are hints, None where the file does not say. rotation: degrees clockwise that
-    were applied to the coded pictures (0, 90, 180, 270).
+    frame_rate (average) and frame_count are hints, None where the file does not say. rotation: degrees
+    clockwise that were applied to the coded pictures (0, 90, 180, 270).
     """
 
     width: int
@@ -54,7 +55,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """One track of sound whose packets are copied, never re-encoded. codec: ffmpeg's name ("aac", "pcm_s16le")."""
+    """A track of sound whose packets are copied, never re-encoded. codec: ffmpeg's name ("aac", "opus")."""
 
     codec: str
     sample_rate: int
@@ -68,7 +69,7 @@ class AudioTrack:
 
 @dataclass(frozen=True)
 class AudioPacket:
-    """One packet of track number `track`. Times in the track's time base; they share their zero with the frames."""
+    """One packet of track number `track`. Times in its ticks, from the zero of the frames, may be negative."""
 
     track: int
     pts: int
@@ -80,7 +81,7 @@ class AudioPacket:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is carried beside the pixels. exif: a TIFF block without the "Exif\\0\\0" prefix. icc: a profile as it is."""
+    """What is carried beside the pixels. exif: a TIFF block without the "Exif" prefix. icc: a profile."""
 
     exif: bytes | None
     icc: bytes | None
