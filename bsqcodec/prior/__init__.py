@@ -1,7 +1,8 @@
 """The prior: counts for every bit of a block's tokens, computed in exact integers, and the range coder behind it."""
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.prior.coder import PriorCoder, PriorContext, TokenCoder
-from bsqcodec.prior.config import BlockKind, LevelPriorConfig, PriorConfig
+from bsqcodec.prior.config import LevelPriorConfig, PriorConfig
 from bsqcodec.prior.integer import Carrier
 from bsqcodec.prior.model import Prior
 from bsqcodec.prior.range_coder import LevelDecoder, LevelEncoder

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError
 from bsqcodec.prior import order
-from bsqcodec.prior.config import GROUPS, BlockKind, PriorConfig
-from bsqcodec.prior.model import Prior, Previous
+from bsqcodec.prior.config import GROUPS, PriorConfig
+from bsqcodec.prior.model import Previous, Prior
 from bsqcodec.prior.range_coder import (
     TOTAL,
     LevelDecoder,

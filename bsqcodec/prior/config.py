@@ -1,7 +1,6 @@
 """The shape of a prior: what is stored beside the weights and decides every tensor's shape."""
 
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from typing import Any
 
 from bsqcodec.errors import ModelError
@@ -12,18 +11,6 @@ GROUPS = 4
 CHUNK = 4  # bits of a token that are coded through one binary tree
 NODES = (1 << CHUNK) - 1  # inner nodes of that tree
 MAX_SUM = 1032  # products of |a| <= 128 and |w| <= 127 in one sum that stay below 2**24
-
-
-class BlockKind(IntEnum):
-    """What a block is: a single frame, or a tube of several that continues the block before it."""
-
-    KEY = 0
-    TUBE = 1
-
-    @property
-    def label(self) -> str:
-        """The prefix of this kind's tensors."""
-        return self.name.lower()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
 from bsqcodec.prior import order
-from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS, BlockKind, LevelPriorConfig, PriorConfig
+from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS, LevelPriorConfig, PriorConfig
 from bsqcodec.prior.head import Head
 from bsqcodec.prior.integer import (
     ACTIVATION_LIMIT,

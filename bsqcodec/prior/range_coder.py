@@ -38,7 +38,7 @@ class LevelDecoder(Protocol):
 
 def _probabilities(counts_N: np.ndarray) -> np.ndarray:
     """counts / 65536, exact. Outside 1..65535 the coder would go wrong without a word: that is a bug, not bad data."""
-    if counts_N.size and not (1 <= int(counts_N.min()) and int(counts_N.max()) < TOTAL):
+    if counts_N.size and not (int(counts_N.min()) >= 1 and int(counts_N.max()) < TOTAL):
         raise ValueError(f"counts {counts_N.min()}..{counts_N.max()}, expected 1..{TOTAL - 1}")
     probabilities: np.ndarray = counts_N.astype(np.float64) / TOTAL
     return probabilities

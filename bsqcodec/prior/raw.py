@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.prior.coder import PriorContext, Shape, Tokens, check_shapes, check_tokens
-from bsqcodec.prior.config import BlockKind, PriorConfig
+from bsqcodec.prior.config import PriorConfig
 from bsqcodec.prior.range_coder import LevelDecoder, LevelEncoder, RawLevelDecoder, RawLevelEncoder
 
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
 from bsqcodec.prior.coder import PriorContext, Shape, Tokens, check_shapes, check_tokens, ideal_bits
-from bsqcodec.prior.config import MAX_RATE, RATE_ROWS, BlockKind, PriorConfig
+from bsqcodec.prior.config import MAX_RATE, RATE_ROWS, PriorConfig
 from bsqcodec.prior.range_coder import (
     TOTAL,
     LevelDecoder,

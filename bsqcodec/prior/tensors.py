@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
-from bsqcodec.prior.config import CHUNK, GROUPS, NODES, RATE_ROWS, BlockKind, PriorConfig
+from bsqcodec.prior.config import CHUNK, GROUPS, NODES, RATE_ROWS, PriorConfig
 from bsqcodec.prior.head import LOGIT_LIMIT
 from bsqcodec.prior.integer import Carrier, Linear, Matrix, multiplier
 

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.prior import order
-from bsqcodec.prior.config import CHUNK, GROUPS, MAX_RATE, NODES, RATE_ROWS, BlockKind, LevelPriorConfig, PriorConfig
+from bsqcodec.prior.config import CHUNK, GROUPS, MAX_RATE, NODES, RATE_ROWS, LevelPriorConfig, PriorConfig
 from bsqcodec.prior.head import HIDDEN_SCALE, LOGIT_LIMIT
 from bsqcodec.prior.integer import (
     ACTIVATION_LIMIT,

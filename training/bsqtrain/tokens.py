@@ -7,6 +7,7 @@ possible (they do not mean pictures that are flipped), cropping is: all levels a
 """
 
 import os
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
-from bsqcodec.prior import BlockKind, PriorConfig
+from bsqcodec.prior import PriorConfig
 
 Levels = tuple[tuple[int, int], ...]  # (stride, bits) per level
 
@@ -100,59 +102,50 @@ class Batch:
 
     tokens: list[Tensor]
     previous: list[Tensor] | None
-    previous_kind: BlockKind | None
     rates: list[int]
 
 
 class TokenSampler:
     """Random crops of blocks of one kind (tubes: with the block before each)."""
 
-    def __init__(self, config: PriorConfig, clips: Sequence[Clip], kind: BlockKind, seed: int) -> None:
+    def __init__(self, config: PriorConfig, clips: Sequence[Clip], kind: BlockKind) -> None:
         self.config = config
         self.kind = kind
-        self._random = np.random.default_rng(seed)
         self._clips = [clip for clip in clips if kind is BlockKind.KEY or len(clip.blocks) > 1]
         if not self._clips:
             raise InputError(f"the token cache has no {kind.label} blocks")
-
-    def state(self) -> dict[str, object]:
-        """For a checkpoint."""
-        return dict(self._random.bit_generator.state)
-
-    def restore(self, state: dict[str, object]) -> None:
-        """Go on where `state` was taken."""
-        self._random.bit_generator.state = state
 
     def largest_crop(self, wanted: int) -> int:
         """wanted, or the largest even side that half of the clips have."""
         sides = sorted(min(clip.rows, clip.columns) for clip in self._clips)
         return max(1, min(wanted, sides[len(sides) // 2] // 2 * 2))
 
-    def batch(self, size: int, crop: int) -> Batch:
+    def draw_previous(self, source: random.Random) -> BlockKind | None:
+        """The kind of block before the next batch's: one for all of it, as each has its own weights."""
+        if self.kind is BlockKind.KEY:
+            return None
+        long = any(len(clip.blocks) > 2 for clip in self._clips)
+        return BlockKind.TUBE if long and source.random() < 0.7 else BlockKind.KEY
+
+    def batch(self, size: int, crop: int, before: BlockKind | None, source: random.Random) -> Batch:
         """size crops of crop x crop positions of the coarsest level; smaller clips are left out."""
-        candidates = [clip for clip in self._clips if min(clip.rows, clip.columns) >= crop]
-        first = BlockKind.KEY
-        if self.kind is BlockKind.TUBE:
-            later = [clip for clip in candidates if len(clip.blocks) > 2]
-            if later and self._random.random() < 0.7:
-                candidates, first = later, BlockKind.TUBE
+        blocks = 3 if before is BlockKind.TUBE else 1
+        candidates = [clip for clip in self._clips
+                      if min(clip.rows, clip.columns) >= crop and len(clip.blocks) >= blocks]
         if not candidates:
-            raise InputError(f"no clip of the token cache is {crop} positions wide and high")
-        crops, before, rates = [], [], []
+            raise InputError(f"no clip of the token cache is {crop} positions wide and high and {blocks} blocks long")
+        crops, earlier, rates = [], [], []
         for _ in range(size):
-            clip = candidates[self._random.integers(len(candidates))]
-            row = int(self._random.integers(clip.rows - crop + 1))
-            column = int(self._random.integers(clip.columns - crop + 1))
+            clip = source.choice(candidates)
+            row, column = source.randint(0, clip.rows - crop), source.randint(0, clip.columns - crop)
             block = 0
-            if self.kind is BlockKind.TUBE:
-                block = int(self._random.integers(2, len(clip.blocks))) if first is BlockKind.TUBE else 1
-                before.append(self._crop(clip.blocks[block - 1], row, column, crop))
+            if before is not None:
+                block = source.randint(2, len(clip.blocks) - 1) if before is BlockKind.TUBE else 1
+                earlier.append(self._crop(clip.blocks[block - 1], row, column, crop))
             crops.append(self._crop(clip.blocks[block], row, column, crop))
             rates.append(clip.rate(block))
         stacked = [torch.stack(level) for level in zip(*crops, strict=True)]
-        if not before:
-            return Batch(stacked, None, None, rates)
-        return Batch(stacked, [torch.stack(level) for level in zip(*before, strict=True)], first, rates)
+        return Batch(stacked, [torch.stack(level) for level in zip(*earlier, strict=True)] if earlier else None, rates)
 
     def _crop(self, block: tuple[np.ndarray, ...], row: int, column: int, crop: int) -> list[Tensor]:
         result = []
