@@ -3,20 +3,31 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from bsqcodec.codec import EncodeOptions, Encoder, EncodeStats
+import numpy as np
+import numpy.typing as npt
+
+from bsqcodec.bitstream import Damage, Header
+from bsqcodec.bitstream.container import MAGIC
+from bsqcodec.bitstream.summary import StreamSummary, describe
+from bsqcodec.codec import Decoder, DecodeStats, EncodeOptions, Encoder, EncodeStats
+from bsqcodec.errors import FormatError
 from bsqcodec.media.interfaces import Reader
 from bsqcodec.media.reader import open_reader
 from bsqcodec.media.source import name_of
-from bsqcodec.media.types import Frame
+from bsqcodec.media.types import AudioPacket, Colour, Frame, VideoInfo
+from bsqcodec.media.writer import FOLDER, open_writer, output_format
 from bsqcodec.target import TargetError, search_quality
+from bsqcodec.whole_file import check_target
 
 # Told the frames done so far and their number in all, None where the file does not say.
 Progress = Callable[[int, int | None], None]
@@ -174,6 +185,143 @@ def _search_part(
         return search_quality(bpp_at, target, first=options.q, tolerance=0.1, max_encodes=5).q
     except TargetError:
         return 1.0
+
+
+@contextmanager
+def open_pixels(path: Path) -> Iterator[Iterator[npt.NDArray[np.uint8]]]:
+    """The frames of a picture, video, folder of pictures or .bsq stream: H x W x 3 uint8 each."""
+    if _is_stream(path):
+        with path.open("rb") as file:
+            yield (event.pixels for event in Decoder(file).events() if isinstance(event, Frame))
+    else:
+        with open_reader(path, audio=False) as reader:
+            yield (frame.pixels for frame in reader.frames())
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What to decode, and how. levels: the coarsest so many. start, duration: seconds.
+
+    keep_going: survive damage. model: a weights file, where the one needed does not ship with the package.
+    """
+
+    levels: int | None = None
+    start: Fraction | None = None
+    duration: Fraction | None = None
+    keep_going: bool = False
+    model: Path | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came out of a stream. warnings: what the output cannot hold; damage: faults survived."""
+
+    width: int
+    height: int
+    seconds: float
+    warnings: tuple[str, ...]
+    damage: tuple[Damage, ...]
+    stats: DecodeStats
+
+
+def decode_file(
+    file: BinaryIO,
+    target: str | Path | BinaryIO,
+    options: DecodeOptions,
+    *,
+    format: str | None = None,
+    force: bool = False,
+    progress: Progress = no_progress,
+) -> Decoded:
+    """Decode a stream to a picture, a video or a folder of pictures: by the ending of target, or by format.
+
+    To a file object without format goes PNG or Y4M. Raises FormatError where the stream is damaged,
+    before which nothing is left behind, ModelError where other weights are needed, InputError.
+    """
+    start = time.monotonic()
+    if isinstance(target, str | Path) and output_format(target, format) != FOLDER:
+        check_target(Path(target), force=force)
+    overview = _overview(file)
+    is_part = options.start is not None or options.duration is not None
+    total = None if overview is None or is_part else overview.frame_count
+    decoder = Decoder(
+        file,
+        levels=options.levels,
+        start=options.start,
+        duration=options.duration,
+        keep_going=options.keep_going,
+        model_file=options.model,
+        device=options.device,
+        threads=options.threads,
+    )
+    header = decoder.header
+    if format is None and not isinstance(target, str | Path):
+        format = "png" if header.still else "y4m"
+    damage: list[Damage] = []
+    done = 0
+    events = decoder.events()
+    first = next(events, None)
+    with open_writer(
+        target,
+        _video_info(header, overview, first),
+        audio_tracks=decoder.audio_tracks,
+        metadata=decoder.metadata,
+        format=format,
+        force=force,
+        threads=options.threads,
+    ) as writer:
+        for event in chain([] if first is None else [first], events):
+            if isinstance(event, Damage):
+                damage.append(event)
+            elif isinstance(event, AudioPacket):
+                writer.write_audio(event)
+            else:
+                writer.write(event)
+                done += 1
+                progress(done, total)
+        if not done:
+            reason = f": {damage[0].message}" if damage else ""
+            raise FormatError(f"no frame could be decoded{reason}")
+    seconds = time.monotonic() - start
+    warnings = tuple(writer.warnings)
+    return Decoded(header.width, header.height, seconds, warnings, tuple(damage), decoder.stats)
+
+
+def _is_stream(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _overview(file: BinaryIO) -> StreamSummary | None:
+    """What the stream holds in all, where that can be read ahead; file stays where it is."""
+    if not file.seekable():
+        return None
+    origin = file.tell()
+    summary = describe(file)
+    file.seek(origin)
+    return summary
+
+
+def _video_info(header: Header, overview: StreamSummary | None, first: object) -> VideoInfo:
+    """What the writer is told; from a pipe, the first frame's duration stands for the frame rate."""
+    ticks = first.duration if isinstance(first, Frame) else 0
+    rate = 1 / (ticks * header.time_base) if ticks else None
+    if overview is not None and overview.duration:
+        rate = overview.frame_count / overview.duration
+    return VideoInfo(
+        width=header.width,
+        height=header.height,
+        time_base=header.time_base,
+        frame_rate=rate,
+        frame_count=1 if header.still else None,
+        colour=Colour(**vars(header.colour)),
+        rotation=header.rotation,
+        is_still=header.still,
+    )
 
 
 def _open(source: Source, threads: int | None) -> Reader:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bsqcodec.errors import InputError
 from bsqcodec.metrics.ms_ssim import ms_ssim, ms_ssim_db
+from bsqcodec.metrics.pair import PairError
 from bsqcodec.metrics.psnr import mse, psnr_of_mse
 from bsqcodec.metrics.ssim import ssim
 
@@ -61,7 +61,7 @@ class Comparison:
 def score_frames(reference: Iterable[np.ndarray], other: Iterable[np.ndarray]) -> Iterator[FrameScore]:
     """Yield the scores of each pair of H x W x 3 uint8 frames, holding one pair in memory.
 
-    Raises InputError where two frames differ in size, and at the end where one side has frames left.
+    Raises PairError where two frames differ in size, and at the end where one side has frames left.
     """
     left, right = iter(reference), iter(other)
     pairs = 0
@@ -85,5 +85,5 @@ def _count(rest: Iterator[np.ndarray]) -> int:
     return sum(1 for _ in rest)
 
 
-def _counts_differ(reference: int, other: int) -> InputError:
-    return InputError(f"frame counts differ: {reference} and {other}")
+def _counts_differ(reference: int, other: int) -> PairError:
+    return PairError(f"frame counts differ: {reference} and {other}")
