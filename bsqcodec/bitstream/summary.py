@@ -75,15 +75,10 @@ class StreamSummary:
 
     @property
     def bpp(self) -> float:
-        """Bits of the whole stream, sound and all, per pixel of every frame; 0 without frames."""
+        """Bits of the whole stream but its sound, per pixel of every frame; 0 without frames."""
         pixels = self.header.width * self.header.height * self.frame_count
-        return 8 * self.size / pixels if pixels else 0.0
-
-    @property
-    def video_bpp(self) -> float:
-        """Bits of the GOPS chunks alone per pixel of every frame; 0 without frames."""
-        pixels = self.header.width * self.header.height * self.frame_count
-        return 8 * self.bytes_by_chunk.get("GOPS", 0) / pixels if pixels else 0.0
+        sound = self.bytes_by_chunk.get("TRAK", 0) + self.bytes_by_chunk.get("AUDI", 0)
+        return 8 * (self.size - sound) / pixels if pixels else 0.0
 
     @property
     def mode_counts(self) -> dict[CodingMode, int]:

@@ -149,3 +149,10 @@ def test_a_stream_with_an_unfitting_time_base_keeps_sound_within_half_a_tick() -
         time_base = stream.tracks[packet.track].time_base
         times = [sound.pts * time_base - begin for sound in stream.packets if sound.data == packet.data]
         assert min(abs(time - packet.pts * time_base) for time in times) <= time_base / 2
+
+
+def test_packets_of_a_track_stay_in_order_whatever_their_times() -> None:
+    later, earlier = AudioPacket(0, 3600, 3600, 10, True, b"1"), AudioPacket(0, 2000, 2000, 10, True, b"2")
+    data = Stream(FILM.header, FILM.gops, tracks=(PCM,), packets=(later, earlier)).to_bytes()
+    stream, _ = run(data, start=Fraction(1, 5), duration=Fraction(2, 5))
+    assert [packet.data for packet in stream.packets] == [b"1", b"2"]

@@ -45,6 +45,24 @@ def test_a_false_length_takes_no_memory(kind: bytes, limit: int) -> None:
             assert peak < 1 << 20
 
 
+class Recorder(io.BytesIO):
+    """Remembers how much was asked for: a pipe or a file takes that memory at once."""
+
+    largest = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert size is not None
+        self.largest = max(self.largest, size)
+        return super().read(size)
+
+
+def test_a_file_is_never_asked_for_more_than_a_slice() -> None:
+    file = Recorder(SIGNATURE + chunk(b"HEAD", encode_header(HEADER)) + b"GOPS" + encode_varint(1 << 26))
+    with pytest.raises(FormatError, match="cut off"):
+        list(StreamReader(file))
+    assert 0 < file.largest <= 1 << 20
+
+
 def test_a_reader_with_smaller_limits_refuses() -> None:
     data = film().to_bytes()
     for limits in (

@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -75,6 +76,13 @@ def chunk(kind: bytes, payload: bytes) -> bytes:
     return kind + bytes([len(payload)]) + payload + crc32(kind + payload).to_bytes(4)
 
 
+def example_of_the_specification() -> bytes:
+    """The bytes in the last section of bitstreams/FORMAT.md."""
+    text = (Path(__file__).parents[2] / "bitstreams" / "FORMAT.md").read_text()
+    lines = text[text.index("## 16. Example") :].splitlines()
+    return bytes.fromhex("".join(line[:50] for line in lines if line.startswith("    ")))
+
+
 def test_the_bytes_of_a_small_stream() -> None:
     """Written down from bitstreams/FORMAT.md alone: 3 frames, the first one shown twice as long."""
     header = Header(
@@ -116,6 +124,7 @@ def test_the_bytes_of_a_small_stream() -> None:
     )
     expected = b"\xb5BSQ\r\n\x1a\n\x01" + chunk(b"HEAD", head) + chunk(b"GOPS", payload) + chunk(b"ENDS", b"")
     assert Stream(header, (gop,)).to_bytes() == expected
+    assert example_of_the_specification() == expected
     assert read_back(StreamReader(io.BytesIO(expected)))[0] == Stream(header, (gop,))
 
 

@@ -55,7 +55,7 @@ def test_junk_between_two_chunks_costs_nothing_else(junk: bytes) -> None:
         b"GOPS" * (1 << 20),
         b"GOPS\x80\x80\x80\x1f" * (1 << 19),
         b"GOPS\x00\0\0\0\0" * (1 << 18),
-        chunk(b"nEWS", b"") * (1 << 14),
+        chunk(b"nEWS", b"") * (1 << 12),
         bytes(1 << 22),
         b"GOPS\xff\xff\x03" + bytes(1 << 22),
     ],
