@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from typing import TypeAlias
 
 import av
 from av.audio.stream import AudioStream
@@ -21,6 +22,9 @@ from av.packet import Packet
 from av.stream import Stream
 
 from bsqcodec.media.types import AudioPacket, AudioTrack
+
+# Generic for type checkers only.
+AnyPacket: TypeAlias = "Packet[Stream]"
 
 # ffmpeg's codec name -> Matroska codec id, and for PCM the bits per sample.
 _MATROSKA_CODECS: dict[str, tuple[str, int]] = {
@@ -96,7 +100,7 @@ class SoundGate:
         self._tracks = tracks
         self._numbers = {index: number for number, index in enumerate(tracks)}
         self._cut_start = cut_start
-        self._waiting: deque[tuple[int, Fraction, Packet[Stream]]] = deque()
+        self._waiting: deque[tuple[int, Fraction, AnyPacket]] = deque()
         self._newest = {index: Fraction(-1) for index in tracks}
         self._zero: Fraction | None = None
 
@@ -104,7 +108,7 @@ class SoundGate:
         """zero: the time of the first selected frame on the file's clock, in seconds."""
         self._zero = zero
 
-    def push(self, packet: Packet[Stream], floor: Fraction | None) -> None:
+    def push(self, packet: AnyPacket, floor: Fraction | None) -> None:
         """Take a packet. floor: the zero is known not to lie before it."""
         index = packet.stream_index
         _, tick = self._tracks[index]
@@ -133,7 +137,7 @@ class SoundGate:
 
 
 def _rebased(
-    packet: Packet[Stream],
+    packet: AnyPacket,
     number: int,
     track: AudioTrack,
     time: Fraction,

@@ -84,14 +84,8 @@ def faults(source: Path | StreamSource) -> Iterator[None]:
     try:
         yield
     except FFMPEG_FAULTS as error:
-        if isinstance(source, StreamSource):
-            if source.interrupt is not None:
-                raise source.interrupt from None
-            if source.head[4:8] == b"ftyp" and not source.seekable():
-                raise InputError(
-                    f"{source.name}: the index (moov) of this MP4 lies behind its content, out of reach"
-                    " for a pipe; give the file by its path"
-                ) from None
+        if isinstance(source, StreamSource) and source.interrupt is not None:
+            raise source.interrupt from None
         raise InputError(
             f"{source_name(source)}: cannot be read ({reason(error)}); expected a video or a picture"
         ) from None

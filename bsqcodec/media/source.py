@@ -1,6 +1,8 @@
 """Where bytes come from: a path or a file object, with the faults of both turned into one kind of error."""
 
 import io
+import shutil
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -8,6 +10,8 @@ from bsqcodec.errors import InputError
 
 # Enough for every signature that is looked at.
 HEAD_LENGTH = 64
+# The small boxes in front of an MP4's index or content lie within this.
+LOOK_AHEAD_LIMIT = 1 << 20
 
 
 def name_of(source: Path | BinaryIO) -> str:
@@ -34,41 +38,43 @@ def check_path(path: Path) -> None:
 class StreamSource:
     """A file object for PyAV and Pillow: its first bytes can be looked at even where it cannot seek (a pipe).
 
-    Exceptions that PyAV's callbacks would swallow (KeyboardInterrupt in the midst of a read) are kept in
-    `interrupt`.
+    An MP4 whose index lies at its end is stored in a temporary file first, because no pipe can jump to it.
+    Exceptions that PyAV's callbacks would swallow (Ctrl-C in the midst of a read) are kept in `interrupt`.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
         self.name = name_of(file)
         self.interrupt: BaseException | None = None
+        self.is_stored = False
+        self._file = file
         self._can_seek = file.seekable()
         self._origin = file.tell() if self._can_seek else 0
+        self._ahead = b""
         try:
-            self._head = file.read(HEAD_LENGTH)
+            self.head = self._look_ahead(HEAD_LENGTH)
+            if not self._can_seek and self._index_is_last():
+                self._store()
         except OSError as error:
             raise InputError(f"{self.name}: cannot be read ({error.strerror or error})") from None
-        if not self._head:
+        if not self.head:
             raise InputError(f"{self.name}: is empty (0 bytes); expected a video or a picture")
-        self.head = self._head
         if self._can_seek:
             self.rewind()
 
     def rewind(self) -> None:
         """Back to the first byte; only where it can seek."""
+        self._ahead = b""
         self._file.seek(self._origin)
-        self._head = b""
 
     def read(self, size: int = -1) -> bytes:
         try:
-            if self._head:
-                taken, self._head = (
-                    (self._head + self._file.read(), b"")
-                    if size < 0
-                    else (self._head[:size], self._head[size:])
-                )
-                return taken
-            return self._file.read(size)
+            if not self._ahead:
+                return self._file.read(size)
+            if size < 0:
+                self._ahead += self._file.read()
+                size = len(self._ahead)
+            taken, self._ahead = self._ahead[:size], self._ahead[size:]
+            return taken
         except Exception:
             raise
         except BaseException as interrupt:
@@ -82,10 +88,46 @@ class StreamSource:
         return self._can_seek
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET:
-            offset += self._origin
-        self._head = b""
-        return self._file.seek(offset, whence) - self._origin
+        self._ahead = b""
+        return (
+            self._file.seek(offset + self._origin if whence == io.SEEK_SET else offset, whence) - self._origin
+        )
 
     def tell(self) -> int:
         return self._file.tell() - self._origin
+
+    def release(self) -> None:
+        """Remove the temporary file, if there is one. The file object itself belongs to the caller."""
+        if self.is_stored:
+            self._file.close()
+
+    def _look_ahead(self, size: int) -> bytes:
+        """The first bytes without taking them."""
+        while len(self._ahead) < size:
+            more = self._file.read(size - len(self._ahead))
+            if not more:
+                break
+            self._ahead += more
+        return self._ahead[:size]
+
+    def _index_is_last(self) -> bool:
+        """Whether this is an ISO base media file in which content (mdat) comes before the index (moov)."""
+        if self.head[4:8] != b"ftyp":
+            return False
+        position = 0
+        while position < LOOK_AHEAD_LIMIT:
+            box = self._look_ahead(position + 16)[position:]
+            if len(box) < 8 or box[4:8] in (b"moov", b"mdat"):
+                return box[4:8] == b"mdat"
+            length = int.from_bytes(box[:4], "big")
+            if length < 8:
+                return False
+            position += length
+        return False
+
+    def _store(self) -> None:
+        stored = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the source
+        self.is_stored = True
+        stored.write(self._ahead)
+        shutil.copyfileobj(self._file, stored)
+        self._file, self._can_seek, self._origin = stored, True, 0

@@ -69,7 +69,7 @@ class AudioTrack:
 
 @dataclass(frozen=True)
 class AudioPacket:
-    """One packet of track number `track`. Times in its ticks, from the zero of the frames, may be negative."""
+    """One packet of track number `track`. Times count from the zero of the frames; they may be negative."""
 
     track: int
     pts: int

@@ -1,19 +1,18 @@
 """Reading of everything that ffmpeg opens: one pass over the packets, frames decoded, sound copied."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import cast
 
 import av
 from av.packet import Packet
-from av.stream import Stream
 
 from bsqcodec.errors import InputError
-from bsqcodec.media.audio import SoundGate, track_of
+from bsqcodec.media.audio import AnyPacket, SoundGate, track_of
 from bsqcodec.media.colour import RgbConverter, stated_colour
 from bsqcodec.media.input_file import (
     FFMPEG_FAULTS,
@@ -37,7 +36,6 @@ SOUND_LAG = Fraction(10)
 # A file with fewer frames than this share of what its header promises is cut off; edit lists may hide a few.
 EXPECTED_SHARE = 0.95
 
-AnyPacket: TypeAlias = "Packet[Stream]"
 TimedFrame = Timed[av.VideoFrame]
 Walk = Generator[TimedFrame | AudioPacket, None, None]
 
@@ -60,6 +58,8 @@ class VideoReader(Reader):
         self._decoded = self._damaged = 0
         self._said: set[str] = set()
         self.warnings = []
+        if isinstance(source, StreamSource) and source.is_stored:
+            self.warnings.append("the index lies at the end of the stream: stored in a temporary file first")
         opened = open_input(source, threads)
         try:
             if audio:
@@ -104,6 +104,8 @@ class VideoReader(Reader):
             self._begun.close()
             self._begun = None
         self._held.clear()
+        if isinstance(self._source, StreamSource):
+            self._source.release()
 
     def _events(self) -> Iterator[TimedFrame | AudioPacket]:
         """The walk that was begun at opening, or another one."""
@@ -145,8 +147,9 @@ class VideoReader(Reader):
     def _describe(self, opened: InputFile, frame: av.VideoFrame) -> None:
         colour = stated_colour(frame, self._name, self.warnings)
         orientation = Orientation()
-        with suppress(KeyError):
-            stated = Orientation.from_display_matrix(bytes(frame.side_data["DISPLAYMATRIX"]))
+        matrix = cast(Mapping[str, memoryview], frame.side_data).get("DISPLAYMATRIX")
+        if matrix is not None:
+            stated = Orientation.from_display_matrix(bytes(matrix))
             if stated is None:
                 self._say("the display matrix turns by other than 90 degrees: left as it is coded")
             orientation = stated or orientation
@@ -222,7 +225,7 @@ class VideoReader(Reader):
                 if selection.max_frames is None:
                     yield from gate.release(self._sound_limit())
             else:
-                self._check_count(opened)
+                self._check_length(opened, since_first)
             if zero is None and self._decoded == 0:
                 raise InputError(
                     f"{self._name}: no picture of the video could be decoded; expected at least one"
@@ -308,13 +311,15 @@ class VideoReader(Reader):
         if self._damaged:
             self._say(f"{self._damaged} damaged packets of video left out")
 
-    def _check_count(self, opened: InputFile) -> None:
-        """Say so where a file that was read to its end has far fewer frames than its header promises."""
-        promised = opened.video.frames
+    def _check_length(self, opened: InputFile, last: Fraction) -> None:
+        """Say so where a file that was read to its end holds far less than its header promises."""
+        promised, length = opened.video.frames, opened.container.duration
         if self._selection.start == 0 and self._decoded < promised * EXPECTED_SHARE:
+            self._say(f"{promised} frames are promised, {self._decoded} were found: cut off or damaged")
+        elif not promised and length and last * av.time_base < length * EXPECTED_SHARE - av.time_base:
+            seconds = length / av.time_base
             self._say(
-                f"the header promises {promised} frames, {self._decoded} were found:"
-                " the file is cut off or damaged"
+                f"{seconds:.2f} s are promised, the last frame is at {float(last):.2f} s: cut off or damaged"
             )
 
     # Seeking
