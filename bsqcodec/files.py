@@ -188,11 +188,15 @@ def _search_part(
 
 
 @contextmanager
-def open_pixels(path: Path) -> Iterator[Iterator[npt.NDArray[np.uint8]]]:
-    """The frames of a picture, video, folder of pictures or .bsq stream: H x W x 3 uint8 each."""
+def open_pixels(path: Path, *, model: Path | None = None) -> Iterator[Iterator[npt.NDArray[np.uint8]]]:
+    """The frames of a picture, video, folder of pictures or .bsq stream: H x W x 3 uint8 each.
+
+    model: weights of a stream whose model does not ship with the package.
+    """
     if _is_stream(path):
         with path.open("rb") as file:
-            yield (event.pixels for event in Decoder(file).events() if isinstance(event, Frame))
+            events = Decoder(file, model_file=model).events()
+            yield (event.pixels for event in events if isinstance(event, Frame))
     else:
         with open_reader(path, audio=False) as reader:
             yield (frame.pixels for frame in reader.frames())
