@@ -1,7 +1,8 @@
-"""Results of trials on disk, so that a run can be stopped, resumed, and given another codec."""
+"""What was computed, on disk, so that a run can be stopped, resumed, and given another codec."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from bsqcodec.evaluation.measures import MEASURES_VERSION, FrameScore
 from bsqcodec.evaluation.trial import Result, Trial
 from bsqcodec.whole_file import whole_file
 
+Identity = Mapping[str, Any]
+"""All that something depends on, as JSON can hold it."""
+
 
 class Cache:
-    """One JSON file a result, under the digest of all that it depends on.
+    """One JSON file a thing, under the digest of its identity.
 
     folder: where; None for the user's cache folder.
     """
@@ -24,25 +28,35 @@ class Cache:
 
     def get(self, trial: Trial) -> Result | None:
         """The result remembered, under the item's present name; None where there is none that can be read."""
+        found = self.get_object(identity(trial))
         try:
-            stored = json.loads(self._path(trial).read_text())
-            return result_from(stored["result"] | {"item": trial.item.name, "codec": trial.codec.name})
-        except (OSError, ValueError, KeyError, TypeError):
+            return None if found is None else result_from(found | {"item": trial.item.name})
+        except (KeyError, TypeError):
             return None
 
     def put(self, trial: Trial, result: Result) -> None:
-        path = self._path(trial)
+        self.put_object(identity(trial), asdict(result))
+
+    def get_object(self, of: Identity) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self._path(of).read_text())["result"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found
+
+    def put_object(self, of: Identity, found: dict[str, Any]) -> None:
+        path = self._path(of)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path, force=True) as stream:
-            stream.write(json.dumps({"of": identity(trial), "result": asdict(result)}).encode())
+            stream.write(json.dumps({"of": of, "result": found}).encode())
 
-    def _path(self, trial: Trial) -> Path:
-        name = hashlib.sha256(json.dumps(identity(trial), sort_keys=True).encode()).hexdigest()
+    def _path(self, of: Identity) -> Path:
+        name = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.json"
 
 
-def identity(trial: Trial) -> dict[str, str | float]:
-    """All that a result depends on: bytes and selection of the item, codec, settings, versions."""
+def identity(trial: Trial) -> Identity:
+    """Bytes and selection of the item, codec, settings, versions."""
     return {
         "digest": trial.digest,
         "selection": trial.item.selection,

@@ -1,6 +1,6 @@
 """From what is asked (a set, codecs, settings) to the evaluation and its files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,13 +9,20 @@ from bsqcodec.errors import InputError
 from bsqcodec.evaluation.cache import Cache
 from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.datasets import DATA_SETS, DataSet, items_of
+from bsqcodec.evaluation.fetch import data_folder
 from bsqcodec.evaluation.plots import draw
 from bsqcodec.evaluation.points import Compared, compare
 from bsqcodec.evaluation.published import published_curves
+from bsqcodec.evaluation.report import report
 from bsqcodec.evaluation.runner import Outcome, Progress, plan, run
 from bsqcodec.evaluation.sources import Item, Kind, Source, find_items
 from bsqcodec.evaluation.tables import Evaluation, compressai_json, points_csv, points_json, summary
+from bsqcodec.evaluation.views import ItemViews, item_views
 from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE
+from bsqcodec.whole_file import whole_file
+
+VIEWED = (0.25, 0.75)
+"""Which of the tested codec's points are shown in pictures, as shares of the way along its curve."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +48,18 @@ class Chosen:
 
 
 def choose(names: Sequence[str], folder: Path | None, selection: Selection) -> Chosen:
-    """Items of a data set (by name, in `folder`) or of files and folders.
+    """Items of a data set (by name, in `folder` or where it was fetched to) or of files and folders.
 
     InputError for a data set among files, for pictures among clips, for names that are not there.
     """
     if any(name in DATA_SETS for name in names):
         if len(names) > 1:
             raise InputError(f"{' '.join(names)}: a data set is evaluated alone")
-        if folder is None:
-            raise InputError(f"{names[0]}: which folder holds it? (--path, or `bsqc data fetch {names[0]}`)")
         data_set = DATA_SETS[names[0]]
-        items, title = items_of(data_set, folder, selection.only), data_set.title
+        place = folder if folder is not None else data_folder() / data_set.name
+        items, title = items_of(data_set, place, selection.only), data_set.title
+        if selection.only:
+            title += f": {len(items)} of them"
     else:
         data_set = None
         items = find_items([Path(name) for name in names], folders_are_clips=selection.folders_are_clips)
@@ -142,24 +150,41 @@ def _too_small(compared: Compared, item: str) -> bool:
     return any(result.item == item and result.frames[0].ms_ssim is None for result in compared.results)
 
 
-def write_outputs(evaluation: Evaluation, folder: Path, *, plots: bool = True) -> list[Path]:
-    """Tables, plots and CompressAI's files into `folder`, which is made where it is not there; the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
+def pictures(
+    chosen: Chosen, codecs: Sequence[Codec], evaluation: Evaluation, cache: Cache | None, count: int
+) -> Iterator[ItemViews]:
+    """Pictures for the report, of `count` items spread over the set, at two settings of the tested codec."""
+    tested_name = evaluation.tested[0].codec
+    anchors = {curve.codec for curve in evaluation.anchors}
+    tested = next(codec for codec in codecs if codec.name == tested_name)
+    others = [codec for codec in codecs if codec.name in anchors]
+    points = evaluation.tested[0].points
+    values = list(dict.fromkeys(points[round(share * (len(points) - 1))].value for share in VIEWED))
+    kept = [item for item in chosen.items if item.name in evaluation.compared.items]
+    count = min(count, len(kept))
+    for index in range(count):
+        item = kept[index * len(kept) // count]
+        yield item_views(item, tested, values, others, evaluation.compared.results, cache)
+
+
+def write_outputs(
+    evaluation: Evaluation, folder: Path, *, plots: bool = True, views: Sequence[ItemViews] = ()
+) -> list[Path]:
+    """Tables, CompressAI's files, report and plots into `folder`, made where it is not there; the paths."""
+    foreign = folder / "compressai"
+    foreign.mkdir(parents=True, exist_ok=True)
     texts = {
         "summary.md": summary(evaluation),
         "points.csv": points_csv(evaluation),
         "points.json": points_json(evaluation),
+        "report.html": report(evaluation, views),
     }
-    foreign = folder / "compressai"
-    foreign.mkdir(exist_ok=True)
     texts |= {
         f"compressai/{curve.codec}.json": compressai_json(curve) for curve in evaluation.compared.curves
     }
+    written = []
     for name, text in texts.items():
-        path = folder / name
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_text(text)
-        beside.replace(path)
-        written.append(path)
+        with whole_file(folder / name, force=True) as stream:
+            stream.write(text.encode())
+        written.append(folder / name)
     return written + (draw(evaluation, folder) if plots else [])

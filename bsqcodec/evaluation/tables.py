@@ -160,12 +160,7 @@ def _bd_rates(evaluation: Evaluation) -> list[str]:
     rows = []
     for found in evaluation.bd_rates():
         row = [found.test, found.anchor, SHORT[found.measure]]
-        if found.reason is not None or found.akima is None or found.pchip is None:
-            row += ["-", "-", f"none: {found.reason}"]
-        else:
-            span = f"{figure(found.measure, found.lowest)} to {figure(found.measure, found.highest)}"
-            shares = f"{found.share_test:.0%} of {found.test}, {found.share_anchor:.0%} of {found.anchor}"
-            row += [f"{found.akima:+.1f} %", f"{found.pchip:+.1f} %", f"{span}: {shares}"]
+        row += [_percent(found.akima), _percent(found.pchip), bd_span(found)]
         rows.append(row)
     header = ["codec", "against", "measure", "Akima", "PCHIP", "over"]
     return ["Negative: smaller files at equal quality.", "", *table(header, rows)]
@@ -192,11 +187,26 @@ def _published(curves: Sequence[Curve]) -> list[str]:
     return table(["curve", "measure", "source"], rows)
 
 
+def bd_span(found: BdRate) -> str:
+    """Between which figures a BD-rate holds and how much of each curve that is, or why there is none."""
+    if found.reason is not None:
+        return f"none: {found.reason}"
+    span = f"{figure(found.measure, found.lowest)} to {figure(found.measure, found.highest)}"
+    return f"{span}: {found.share_test:.0%} of {found.test}, {found.share_anchor:.0%} of {found.anchor}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f} %"
+
+
+def decimals(measure: Measure) -> int:
+    """How many decimals of a measure mean something."""
+    return 4 if measure in (Measure.SSIM, Measure.MS_SSIM, Measure.LPIPS) else 2
+
+
 def figure(measure: Measure, value: float | None) -> str:
     """A figure with the digits that mean something; - for one that is not there."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if measure in (Measure.SSIM, Measure.MS_SSIM, Measure.LPIPS) else f"{value:.2f}"
+    return "-" if value is None else f"{value:.{decimals(measure)}f}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -74,7 +74,16 @@ def preset(text: str) -> tuple[str, str]:
 @click.option("--cluster", metavar="ADDRESS", help="a Dask scheduler whose workers run the trials")
 @click.option("--cache", type=FOLDER, metavar="DIR", help="of results; the user's cache folder by default")
 @click.option("--no-cache", is_flag=True, help="neither use nor keep results")
-@click.option("--no-plots", is_flag=True, help="tables only")
+@click.option("--no-plots", is_flag=True, help="no SVG and PNG plots")
+@click.option(
+    "--pictures",
+    "picture_count",
+    type=click.IntRange(0),
+    default=6,
+    show_default=True,
+    metavar="N",
+    help="so many pictures or clips side by side in the report",
+)
 @click.option("--quiet", is_flag=True, help="no progress, no warnings")
 def rd_curve(
     sources: tuple[str, ...],
@@ -99,6 +108,7 @@ def rd_curve(
     cache: Path | None,
     no_cache: bool,
     no_plots: bool,
+    picture_count: int,
     quiet: bool,
 ) -> None:
     """Code pictures or clips with bsqc and the codecs people use, and compare them.
@@ -109,7 +119,7 @@ def rd_curve(
     """
     from bsqcodec.evaluation.bsq import QUALITIES
     from bsqcodec.evaluation.cache import Cache
-    from bsqcodec.evaluation.evaluate import Selection, choose, evaluate, write_outputs
+    from bsqcodec.evaluation.evaluate import Selection, choose, evaluate, pictures, write_outputs
     from bsqcodec.evaluation.registry import CodecOptions, build_codecs
     from bsqcodec.evaluation.runner import cluster as on_cluster
     from bsqcodec.evaluation.runner import local_jobs, single_thread
@@ -147,6 +157,10 @@ def rd_curve(
         console.warn(f"{failure.item}: {failure.codec} at {failure.value:g}: {failure.reason}")
     click.echo(summary(evaluation))
     if out is not None:
-        written = write_outputs(evaluation, out, plots=not no_plots)
+        views = []
+        for view in pictures(chosen, codecs, evaluation, store, picture_count):
+            views.append(view)
+            console.say(f"pictures of {view.name} ({len(views)})")
+        written = write_outputs(evaluation, out, plots=not no_plots, views=views)
         remembered = f"{outcome.cached} of {len(outcome.results)} results from the cache"
         console.say(f"{out}: {len(written)} files; {remembered}")
