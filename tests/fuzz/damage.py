@@ -79,10 +79,17 @@ def rearrange(data: bytes, rng: random.Random) -> bytes:
 
 def rewrite_payload(data: bytes, rng: random.Random) -> bytes:
     """A chunk with other contents and a right CRC, so that the damage reaches what is behind it."""
-    begin, end = rng.choice(chunks(data))
-    kind, payload = data[begin : begin + 4], data[begin + 5 : end - 4]
+    begin, end = place = rng.choice(chunks(data))
+    payload = data[begin + 5 : end - 4]
     for _ in range(rng.choice((1, 1, 2, 3))):
         payload = rng.choice((flip_bits, overwrite, cut_off, insert, remove))(payload or b"\0", rng)
+    return with_payload(data, place, payload)
+
+
+def with_payload(data: bytes, place: tuple[int, int], payload: bytes) -> bytes:
+    """The stream with another payload, and the CRC that fits it, in the chunk at that place."""
+    begin, end = place
+    kind = data[begin : begin + 4]
     sealed = kind + encode_varint(len(payload)) + payload + crc32(kind + payload).to_bytes(4)
     return data[:begin] + sealed + data[end:]
 

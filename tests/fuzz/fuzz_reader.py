@@ -14,17 +14,21 @@ except ImportError:
     sys.exit("atheris is not installed here; tests/fuzz/many.py damages streams without it")
 
 with atheris.instrument_imports(include=["bsqcodec.bitstream"]):
-    from fuzz.damage import STREAMS, check, check_tools
+    from fuzz.damage import STREAMS, check, check_tools, chunks, with_payload
 
 
 def read(data: bytes) -> None:
-    check(data)
-    check_tools(data)
+    """The first byte says what the others are: a stream, or the payload of a chunk in an intact one."""
+    choice, rest = data[0] if data else 0, data[1:]
+    if choice:
+        stream = STREAMS[choice % len(STREAMS)]
+        places = chunks(stream)
+        rest = with_payload(stream, places[choice // len(STREAMS) % len(places)], rest)
+    check(rest)
+    check_tools(rest)
 
 
 def main() -> None:
-    for data in STREAMS:
-        read(data)
     atheris.Setup(sys.argv, read)
     atheris.Fuzz()
 
