@@ -23,7 +23,7 @@ from bsqcodec import bitstream, model
 from bsqcodec.bitstream import Damage, Gop, Header
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError, ModelError
-from bsqcodec.gop_coder import GopCoder, GopTokens
+from bsqcodec.gop_coder import GopCoder, GopTokens, Tokens
 from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadata
 from bsqcodec.synthesis import Tokenizer
 from bsqcodec.version import VERSION
@@ -413,6 +413,20 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
         found = f"{weights.card.name} (digest {weights.digest.hex()})"
         raise ModelError(f"the stream needs the model {wanted}, found {found}; give its file with --model")
     return weights
+
+
+def read_tokens(
+    fileobj: BinaryIO, *, model_file: Path | None = None
+) -> Iterator[tuple[Gop, list[tuple[BlockKind, Tokens]]]]:
+    """The tokens of a stream, GOP by GOP, without synthesis: per block its kind and one (H, W, L) uint8 array of
+    {0, 1} for each level. Raises as Decoder."""
+    reader = bitstream.StreamReader(fileobj)
+    weights = _weights_for(reader.header, model_file)
+    coder = GopCoder(weights, torch.device("cpu"), _Clock())
+    grids = weights.card.tokenizer.grids(reader.header.height, reader.header.width)
+    for event in reader:
+        if isinstance(event, Gop):
+            yield event, list(coder.decode(event, event.levels_kept, [grid[:2] for grid in grids]))
 
 
 def compress(

@@ -29,7 +29,7 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a weights file says of itself, in JSON.
+    """What a model says of itself.
 
     quality_table: rate index of q = 1, 2, .. 10. prior: the prior's configuration, None where the file has
     no prior (such a model codes raw bits).
@@ -47,22 +47,10 @@ class ModelCard:
         low = min(int(place), len(table) - 2)
         return round(table[low] + (place - low) * (table[low + 1] - table[low]))
 
-    def to_json(self) -> str:
-        """One line, keys in a fixed order."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "name": self.name,
-                "tokenizer": self.tokenizer.to_dict(),
-                "prior": self.prior,
-                "quality_table": list(self.quality_table),
-            }
-        )
-
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file in memory. digest: the first 16 bytes of the SHA-256 of the file."""
+    """A model in memory. digest: the first 16 bytes of the SHA-256 of its files, the tokenizer's first."""
 
     card: ModelCard
     digest: bytes
@@ -92,40 +80,72 @@ def find(model: str | Path) -> Path:
     path = Path(model)
     if path.is_file():
         return path
-    names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors"))) or "none"
+    names = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.safetensors") if "." not in p.stem)) or "none"
     raise ModelError(f"model {model}: no such file, and not one that ships with this package ({names})")
+
+
+def prior_file(path: Path) -> Path:
+    """Where the prior of a tokenizer's file lies."""
+    return path.with_suffix(".prior.safetensors")
 
 
 @lru_cache(maxsize=4)
 def load(model: str | Path) -> Weights:
-    """Read a weights file. ModelError where it is missing, damaged or of another version."""
+    """Read a model. ModelError where it is missing, damaged or of another version."""
     path = find(model)
+    fields, tensors, digest = _read(path)
+    tensors = {f"tokenizer.{name}": value for name, value in tensors.items()}
+    prior = None
+    if prior_file(path).is_file():
+        prior, integers, more = _read(prior_file(path))
+        tensors |= {f"prior.{name}": value for name, value in integers.items()}
+        digest += more
+    try:
+        card = ModelCard(
+            name=fields["name"],
+            tokenizer=TokenizerConfig.from_dict(fields["tokenizer"]),
+            prior=None if prior is None else prior["prior"],
+            quality_table=tuple(fields["quality_table"]),
+        )
+    except KeyError as error:
+        raise ModelError(f"{path}: the weights do not say {error}") from error
+    return Weights(card, hashlib.sha256(digest).digest()[:DIGEST_BYTES], tensors)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes]:
+    """What a file says of itself, its tensors, the SHA-256 of its bytes."""
     data = path.read_bytes()
     try:
         tensors = load_tensors(data)
         size = struct.unpack("<Q", data[:8])[0]
-        fields = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA_KEY])
+        fields: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA_KEY])
     except (SafetensorError, struct.error, KeyError, ValueError) as error:
         raise ModelError(f"{path}: not a bsqcodec weights file: {error}") from error
     if fields.get("format") != FORMAT:
         raise ModelError(f"{path}: weights of format {fields.get('format')}, expected format {FORMAT}")
-    card = ModelCard(
-        name=fields["name"],
-        tokenizer=TokenizerConfig.from_dict(fields["tokenizer"]),
-        prior=fields["prior"],
-        quality_table=tuple(fields["quality_table"]),
-    )
-    return Weights(card, hashlib.sha256(data).digest()[:DIGEST_BYTES], tensors)
+    return fields, tensors, hashlib.sha256(data).digest()
 
 
 def save(path: Path, card: ModelCard, ladder: Ladder, prior: dict[str, Tensor] | None) -> None:
-    """Write a weights file: the tokenizer in float16, the prior's integers as they are."""
+    """Write a model: the tokenizer in float16 to `path`, the prior's integers as they are beside it."""
     if len(card.quality_table) < 2 or not all(0 <= rate <= RATE_STEPS for rate in card.quality_table):
         raise ModelError(f"the quality table {card.quality_table} needs rate indices from 0 to {RATE_STEPS}")
-    tensors = {f"tokenizer.{name}": value.half().contiguous() for name, value in ladder.state_dict().items()}
-    tensors |= {f"prior.{name}": value.contiguous() for name, value in (prior or {}).items()}
+    fields = {
+        "name": card.name,
+        "tokenizer": card.tokenizer.to_dict(),
+        "quality_table": list(card.quality_table),
+    }
+    _write(path, fields, {name: value.half() for name, value in ladder.state_dict().items()})
+    prior_file(path).unlink(missing_ok=True)
+    if prior is not None:
+        _write(prior_file(path), {"prior": card.prior}, prior)
+
+
+def _write(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     part = path.with_name(path.name + ".part")
-    save_file(tensors, part, metadata={METADATA_KEY: card.to_json()})
+    contiguous = {name: value.contiguous() for name, value in tensors.items()}
+    save_file(contiguous, part, metadata={METADATA_KEY: json.dumps({"format": FORMAT} | fields)})
+    part.chmod(0o644)
     part.replace(path)
 
 

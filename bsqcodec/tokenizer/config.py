@@ -68,7 +68,7 @@ class TokenizerConfig:
         try:
             values = dict(fields)
             levels = tuple(LevelConfig(**level) for level in values.pop("levels"))
-            tuples = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()}
+            tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             return cls(levels=levels, **tuples)
         except (KeyError, TypeError) as error:
             raise ModelError(f"the tokenizer's configuration is not one of this version: {error}") from error

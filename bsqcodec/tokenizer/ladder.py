@@ -85,7 +85,7 @@ class Level(nn.Module):
 
     def rate(self, state_BHWD: Tensor, bits_BHWL: Tensor) -> Tensor:
         """Bits that the level costs under the side prior, (B,); linear in bits_BHWL, which may be soft."""
-        logits = self.side(self.norm(state_BHWD)).float()
+        logits: Tensor = self.side(self.norm(state_BHWD)).float()
         return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
 
 
@@ -123,7 +123,7 @@ class Ends(nn.Module):
     def pixels(self, state_BHWD: Tensor) -> Tensor:
         """(B, H/8, W/8, D) -> (B, T, 3, H, W)."""
         B, h, w, _ = state_BHWD.shape
-        x = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
+        x: Tensor = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
         x = x.reshape(B, self.frames, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
         return x.reshape(B, self.frames, 3, h * PATCH, w * PATCH)
 

@@ -30,7 +30,7 @@ def depth_to_space(x_BHWD: Tensor, factor: int) -> Tensor:
 def _shift_mask(
     H: int, W: int, side: int, shift: int, height: int, width: int, device: torch.device
 ) -> Tensor | None:
-    """Which keys a query may see, (n, 1, 1, s*s, s*s) as 0 / -inf, for a grid of height x width valid
+    """Which keys a query may see, (n, 1, s*s, s*s) as 0 / -inf, for a grid of height x width valid
     positions inside H x W padded ones, rolled by `shift`. Positions that touch only by the roll, and
     padding, are hidden."""
     if not shift and (height, width) == (H, W):
@@ -50,19 +50,22 @@ def _shift_mask(
 
 
 def _windows(x_BHWD: Tensor, side: int, heads: int) -> Tensor:
-    """(B, H, W, h*d) -> (B, n, h, s*s, d)."""
+    """(B, H, W, h*d) -> (B*n, h, s*s, d): four dimensions, as the fused attention kernels want them."""
     B, H, W, D = x_BHWD.shape
     x = x_BHWD.reshape(B, H // side, side, W // side, side, heads, D // heads)
-    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(
-        B, (H // side) * (W // side), heads, side * side, D // heads
-    )
+    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, heads, side * side, D // heads)
 
 
-def _from_windows(x_Bnhsd: Tensor, H: int, W: int, side: int) -> Tensor:
-    """(B, n, h, s*s, d) -> (B, H, W, h*d)."""
-    B, _, heads, _, d = x_Bnhsd.shape
-    x = x_Bnhsd.reshape(B, H // side, W // side, heads, side, side, d)
+def _from_windows(x_nhsd: Tensor, B: int, H: int, W: int, side: int) -> Tensor:
+    """(B*n, h, s*s, d) -> (B, H, W, h*d)."""
+    _, heads, _, d = x_nhsd.shape
+    x = x_nhsd.reshape(B, H // side, W // side, heads, side, side, d)
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, H, W, heads * d)
+
+
+def _each_sample(bias_nhsk: Tensor, B: int) -> Tensor:
+    """(n, h, s*s, k) -> (B*n, h, s*s, k)."""
+    return bias_nhsk if B == 1 else bias_nhsk.repeat(B, 1, 1, 1)
 
 
 class WindowAttention(nn.Module):
@@ -84,7 +87,7 @@ class WindowAttention(nn.Module):
         self.offset: Tensor
 
     def forward(self, x_BHWD: Tensor) -> Tensor:
-        _, height, width, _ = x_BHWD.shape
+        B, height, width, _ = x_BHWD.shape
         qkv = self.qkv(x_BHWD)
         pad_h, pad_w = -height % self.side, -width % self.side
         if pad_h or pad_w:
@@ -98,9 +101,9 @@ class WindowAttention(nn.Module):
         bias = self.bias[:, self.offset][None]
         mask = _shift_mask(H, W, self.side, shift, height, width, x_BHWD.device)
         if mask is not None:
-            bias = bias + mask
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        x = _from_windows(out, H, W, self.side)
+            bias = _each_sample(bias + mask, B)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        x = _from_windows(out, B, H, W, self.side)
         if shift:
             x = torch.roll(x, (shift, shift), (1, 2))
         return self.out(x[:, :height, :width])  # type: ignore[no-any-return]
@@ -129,7 +132,7 @@ class MemoryAttention(nn.Module):
 
     def forward(self, x_BHWD: Tensor, memory_BHWD: Tensor) -> Tensor:
         """What the memory adds to the state, (B, H, W, D)."""
-        _, height, width, _ = x_BHWD.shape
+        B, height, width, _ = x_BHWD.shape
         side, half = self.side, self.side // 2
         pad_h, pad_w = -height % side, -width % side
         H, W = height + pad_h, width + pad_w
@@ -140,17 +143,17 @@ class MemoryAttention(nn.Module):
         k, v = (self._surroundings(part) for part in kv.chunk(2, -1))
         seen_n1k = valid.unfold(1, 2 * side, side).unfold(2, 2 * side, side).reshape(-1, 1, 4 * side * side)
         mask = torch.zeros_like(seen_n1k).masked_fill(seen_n1k == 0, float("-inf"))[:, None]
-        bias = self.bias[:, self.offset][None].to(q.dtype) + mask
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-        return self.carry(memory) + self.out(_from_windows(out, H, W, side)[:, :height, :width])  # type: ignore[no-any-return]
+        bias = _each_sample(self.bias[:, self.offset][None].to(q.dtype) + mask, B)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        seen = _from_windows(out, B, H, W, side)[:, :height, :width]
+        return self.carry(memory) + self.out(seen)  # type: ignore[no-any-return]
 
     def _surroundings(self, x_BHWD: Tensor) -> Tensor:
-        """Padded (B, H+s, W+s, h*d) -> (B, n, h, 4*s*s, d): the window of twice the side round each
-        window."""
-        B, side = x_BHWD.shape[0], self.side
+        """Padded (B, H+s, W+s, h*d) -> (B*n, h, 4*s*s, d): the window of twice the side round each window."""
+        side = self.side
         x = x_BHWD.unfold(1, 2 * side, side).unfold(2, 2 * side, side)  # B, rows, columns, h*d, 2s, 2s
-        x = x.reshape(B, x.shape[1] * x.shape[2], self.heads, -1, 4 * side * side)
-        return x.transpose(-1, -2)
+        x = x.reshape(*x.shape[:3], self.heads, -1, 2 * side, 2 * side).permute(0, 1, 2, 3, 5, 6, 4)
+        return x.reshape(-1, self.heads, 4 * side * side, x.shape[-1])
 
 
 class Block(nn.Module):

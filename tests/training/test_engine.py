@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from bsqcodec.errors import InputError
-from bsqcodec.tokenizer.config import PRESETS
-from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain.clips import ClipSampler
 from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask
 from bsqtrain.pictures import CropSampler, is_validation
 from bsqtrain.recipe import read
 from bsqtrain.video import VideoRecipe, VideoTask
+
+from bsqcodec.errors import InputError
+from bsqcodec.tokenizer.config import PRESETS
+from bsqcodec.tokenizer.ladder import Ladder
 
 CPU = torch.device("cpu")
 

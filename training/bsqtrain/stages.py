@@ -12,17 +12,20 @@ import torch
 from torch import distributed as dist
 
 from bsqcodec import model
+from bsqcodec.blocks import BlockKind
 from bsqcodec.codec import pick_device
-from bsqcodec.errors import InputError, ModelError
+from bsqcodec.errors import InputError
 from bsqcodec.model import ModelCard
+from bsqcodec.prior import PriorConfig
 from bsqcodec.tokenizer.config import PRESETS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import clips, pictures
 from bsqtrain.engine import Budget, Task, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask
+from bsqtrain.prior import export_prior, load_twin, measure_prior, train_prior
 from bsqtrain.recipe import read as read_recipe
 from bsqtrain.tokenise import Tokeniser
-from bsqtrain.tokens import Clip, save_clips
+from bsqtrain.tokens import Clip, Levels, load_clips, save_clips
 from bsqtrain.video import VideoRecipe, VideoTask
 
 Say = Callable[[str], None]
@@ -146,15 +149,64 @@ def tokens(
     save_clips(out, tuple((level.stride, level.bits) for level in ladder.config.levels), sampled)
 
 
-def export(
-    ladder: Ladder, name: str, out: Path, prior: Path | None, table: Sequence[int] = QUALITY_TABLE
+def prior_config(ladder: Ladder) -> PriorConfig:
+    """The prior that ships for a tokenizer."""
+    return PriorConfig.preset(tuple((level.stride, level.bits) for level in ladder.config.levels))
+
+
+def prior(
+    caches: Sequence[Path],
+    kind: BlockKind,
+    out: Path,
+    budget: Budget,
+    *,
+    key: Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    say: Say = print,
 ) -> None:
-    """Write a weights file from a tokenizer and a trained prior (see bsqtrain.prior), None = raw bits only."""
+    """Train the prior of one kind of block on token caches. key: checkpoint that tubes start from."""
+    levels, sampled = _load_caches(caches)
+    train_prior(
+        PriorConfig.preset(levels), sampled, kind, out, budget, key=key, seed=seed, resume=resume, say=say
+    )
+
+
+def _load_caches(caches: Sequence[Path]) -> tuple[Levels, list[Clip]]:
+    found = [load_clips(path) for path in caches]
+    if len({levels for levels, _ in found}) != 1:
+        raise InputError(f"token caches of different tokenizers: {', '.join(map(str, caches))}")
+    return found[0][0], [clip for _, sampled in found for clip in sampled]
+
+
+def export(
+    ladder: Ladder,
+    name: str,
+    out: Path,
+    *,
+    table: Sequence[int] = QUALITY_TABLE,
+    caches: Sequence[Path] = (),
+    key: Path | None = None,
+    tube: Path | None = None,
+    held_out: Sequence[Path] = (),
+    say: Say = print,
+) -> None:
+    """Write a model. Without `key`, a trained prior's checkpoint, it codes raw bits.
+
+    caches: training tokens, for the static tables. held_out: tokens to report on what the prior saves.
+    """
     card = ModelCard(name, ladder.config, None, tuple(table))
-    integers = None
-    if prior is not None:
-        state = load_checkpoint(prior)
-        if "integers" not in state:
-            raise ModelError(f"{prior}: holds no exported prior")
-        card, integers = replace(card, prior=state["config"]), state["integers"]
-    model.save(out, card, ladder, integers)
+    if key is None:
+        model.save(out, card, ladder, None)
+        return
+    config = prior_config(ladder)
+    _, sampled = _load_caches(caches)
+    nets = {BlockKind.KEY: load_twin(key, config, BlockKind.KEY)}
+    if tube is not None:
+        nets[BlockKind.TUBE] = load_twin(tube, config, BlockKind.TUBE)
+    integers = export_prior(config, sampled, nets[BlockKind.KEY], nets.get(BlockKind.TUBE))
+    model.save(out, replace(card, prior=config.to_json()), ladder, integers)
+    if held_out:
+        _, unseen = _load_caches(held_out)
+        for net in nets.values():
+            say(str(measure_prior(config, integers, net, unseen)))

@@ -1,0 +1,160 @@
+"""`bsqc train`: the stages of training, one after the other. What they do is in the package bsqtrain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bsqc.console import Console
+from bsqc.options import Decorated
+from bsqcodec.errors import InputError
+
+if TYPE_CHECKING:
+    from bsqtrain.engine import Budget
+
+PATH = click.Path(path_type=Path)
+LOG_ON_STDERR = Console()
+
+
+def _options(*options: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    def add(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+budget_options = _options(
+    click.option("--minutes", type=click.FloatRange(0, min_open=True), metavar="M", help="train so long"),
+    click.option("--steps", type=click.IntRange(1), metavar="N", help="or so many steps"),
+    click.option("--resume", is_flag=True, help="go on from the checkpoint in OUT"),
+    click.option("--seed", type=int, default=0, show_default=True, help="of everything random"),
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps")
+stage_options = _options(
+    click.argument("data", nargs=-1, required=True, type=PATH, metavar="DATA..."),
+    click.option("--out", required=True, type=PATH, metavar="OUT", help="folder of checkpoint and log"),
+    budget_options,
+    click.option("--recipe", metavar="NAME|FILE", help="the stage's numbers, in TOML [its own]"),
+    click.option("--preset", default="base", show_default=True, help="shape of a new tokenizer"),
+    click.option("--init", type=PATH, metavar="FILE", help="weights or a checkpoint to start from"),
+    device_option,
+    click.option("--no-compile", is_flag=True, help="do without torch.compile"),
+)
+
+
+@click.group()
+def train() -> None:
+    """Train a model: image, video, tokens, prior, export, in this order.
+
+    \b
+      bsqc train image pictures/ --out runs/image --minutes 60
+      bsqc train video clips/ --out runs/video --minutes 60 --init runs/image/checkpoint.pt
+      bsqc train tokens pictures/ --from runs/video/checkpoint.pt --out keys.npz
+      bsqc train tokens clips/ --from runs/video/checkpoint.pt --out tubes.npz --tubes 4
+      bsqc train prior keys.npz tubes.npz --out runs/key --minutes 30
+      bsqc train prior tubes.npz --kind tube --key runs/key/checkpoint.pt --out runs/tube --minutes 30
+      bsqc train export runs/video/checkpoint.pt --name mine --out mine.safetensors \\
+        --tokens keys.npz --tokens tubes.npz --key runs/key/checkpoint.pt --tube runs/tube/checkpoint.pt
+    """
+
+
+@train.command()
+@stage_options
+def image(**values: Any) -> None:
+    """Train key frames on the pictures in the folders DATA."""
+    from bsqtrain import stages
+
+    stages.image(_stage_options("image", **values), LOG_ON_STDERR.say)
+
+
+@train.command()
+@stage_options
+def video(**values: Any) -> None:
+    """Train tubes on the clips in the folders DATA, from an image model."""
+    from bsqtrain import stages
+
+    stages.video(_stage_options("video", **values), LOG_ON_STDERR.say)
+
+
+def _stage_options(
+    stage: str,
+    *,
+    recipe: str | None,
+    minutes: float | None,
+    steps: int | None,
+    no_compile: bool,
+    **others: Any,
+) -> Any:
+    from bsqtrain.stages import StageOptions
+
+    budget = _budget(minutes, steps)
+    return StageOptions(recipe=recipe or stage, budget=budget, compile=not no_compile, **others)
+
+
+def _budget(minutes: float | None, steps: int | None) -> Budget:
+    from bsqtrain.engine import Budget
+
+    if (minutes is None) == (steps is None):
+        raise click.UsageError("say how long: either --minutes or --steps")
+    return Budget(minutes, steps)
+
+
+@train.command()
+@click.argument("data", nargs=-1, required=True, type=PATH, metavar="DATA...")
+@click.option("--from", "tokenizer", required=True, type=PATH, metavar="FILE", help="weights or a checkpoint")
+@click.option("--out", required=True, type=PATH, metavar="FILE.npz", help="the token cache to write")
+@click.option("--count", type=click.IntRange(1), default=2000, show_default=True, help="how many crops")
+@click.option("--crop", type=click.IntRange(32), default=256, show_default=True, help="their side in pixels")
+@click.option("--tubes", type=click.IntRange(0), default=0, show_default=True, help="per clip; 0: pictures")
+@click.option("--validation", is_flag=True, help="of the held-out tenth (numbers divisible by 10)")
+@click.option("--seed", type=int, default=0, show_default=True, help="of the crops and their rates")
+@device_option
+def tokens(tokenizer: Path, **values: Any) -> None:
+    """Fill a token cache from the pictures or clips in the folders DATA."""
+    from bsqtrain import stages
+
+    ladder = stages.load_ladder(tokenizer, "base")
+    stages.tokens(ladder, values.pop("data"), say=LOG_ON_STDERR.say, **values)
+
+
+@train.command()
+@click.argument("caches", nargs=-1, required=True, type=PATH, metavar="CACHE...")
+@click.option("--out", required=True, type=PATH, metavar="OUT", help="folder of checkpoint and log")
+@click.option("--kind", type=click.Choice(["key", "tube"]), default="key", show_default=True)
+@click.option("--key", type=PATH, metavar="FILE", help="key frames' checkpoint, for tubes to start from")
+@budget_options
+def prior(
+    caches: tuple[Path, ...], kind: str, minutes: float | None, steps: int | None, **values: Any
+) -> None:
+    """Train the prior of key frames or of tubes on token caches."""
+    from bsqtrain import stages
+
+    from bsqcodec.blocks import BlockKind
+
+    block = next(one for one in BlockKind if one.label == kind)
+    stages.prior(caches, block, budget=_budget(minutes, steps), say=LOG_ON_STDERR.say, **values)
+
+
+@train.command()
+@click.argument("tokenizer", type=PATH)
+@click.option("--name", required=True, help="what streams will ask for")
+@click.option("--out", required=True, type=PATH, metavar="FILE", help="the .safetensors file to write")
+@click.option("--tokens", "caches", multiple=True, type=PATH, metavar="CACHE", help="for the static tables")
+@click.option("--key", type=PATH, metavar="FILE", help="the key frames' prior; raw bits without it")
+@click.option("--tube", type=PATH, metavar="FILE", help="the tubes' prior")
+@click.option("--held-out", multiple=True, type=PATH, metavar="CACHE", help="report on these tokens")
+def export(tokenizer: Path, name: str, out: Path, key: Path | None, **values: Any) -> None:
+    """Write a model from TOKENIZER, a checkpoint or weights, and from priors."""
+    from bsqtrain import stages
+
+    if key is not None and not values["caches"]:
+        raise click.UsageError("--key needs --tokens: the static tables are counted on them")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: the folder {out.parent} does not exist")
+    ladder = stages.load_ladder(tokenizer, "base")
+    stages.export(ladder, name, out, key=key, say=LOG_ON_STDERR.say, **values)

@@ -1,0 +1,288 @@
+"""Frames to bytes and back, with a small random model: what a user relies on, whatever the weights."""
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bsqcodec import bitstream
+from bsqcodec.bitstream import CodingMode, Damage
+from bsqcodec.codec import (
+    Decoder,
+    EncodeOptions,
+    Encoder,
+    EncodeStats,
+    Pixels,
+    compress,
+    decompress,
+    pick_device,
+    read_tokens,
+)
+from bsqcodec.errors import BsqError, FormatError, InputError, ModelError
+from bsqcodec.media.types import AudioPacket, AudioTrack, Frame
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.make(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+def clip(frames: int, height: int = 37, width: int = 53, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def encode(
+    pixels: Pixels, weights: Path, gop: int = 9, effort: int = 0, levels: int | None = None
+) -> tuple[bytes, EncodeStats]:
+    sink = io.BytesIO()
+    options = EncodeOptions(model=weights, gop=gop, effort=effort, levels=levels)
+    encoder = Encoder(sink, pixels.shape[2], pixels.shape[1], time_base=Fraction(1, 30), options=options)
+    for number, frame in enumerate(pixels):
+        encoder.add(Frame(frame, 2 * number, 2))
+    stats = encoder.close()
+    return sink.getvalue(), stats
+
+
+def decode(data: bytes, weights: Path, **options: object) -> list[Frame]:
+    decoder = Decoder(io.BytesIO(data), model_file=weights, **options)  # type: ignore[arg-type]
+    return [event for event in decoder.events() if isinstance(event, Frame)]
+
+
+def tokens_of(data: bytes, weights: Path) -> list[list[np.ndarray]]:
+    found = read_tokens(io.BytesIO(data), model_file=weights)
+    return [tokens for _, blocks in found for _, tokens in blocks]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 6, 9, 10, 14])
+def test_frames_and_times_come_back(frames: int, weights: Path) -> None:
+    pixels = clip(frames)
+    data, stats = encode(pixels, weights)
+    back = decode(data, weights)
+    assert [f.pts for f in back] == [2 * n for n in range(frames)]
+    assert all(f.duration == 2 and f.pixels.shape == (37, 53, 3) for f in back)
+    assert stats.frames == frames
+    assert stats.gops == -(-frames // 9)
+    assert stats.bytes == len(data) == sum(stats.bytes_by_chunk.values())
+    assert sum(stats.level_bytes) < stats.bytes
+
+
+@settings(max_examples=8, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70))
+def test_any_size(weights: Path, height: int, width: int) -> None:
+    data, _ = encode(clip(2, height, width), weights)
+    assert [f.pixels.shape for f in decode(data, weights)] == [(height, width, 3)] * 2
+
+
+def test_decoder_shows_what_the_encoder_saw(weights: Path) -> None:
+    """The frames of a decode equal those of a second decode, and change when a token's bit does."""
+    data, _ = encode(clip(5), weights)
+    first, second = decode(data, weights), decode(data, weights)
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_tokens_do_not_depend_on_threads(threads: int, weights: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        data, _ = encode(clip(6), weights)
+        expected = tokens_of(data, weights)
+        torch.set_num_threads(threads)
+        found = tokens_of(data, weights)
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(expected, found, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_a_clip_in_one_call_and_frame_by_frame(weights: Path) -> None:
+    pixels = clip(11)
+    options = EncodeOptions(model=weights, gop=9)
+    whole = compress(pixels, fps=30, options=options)
+    sink = io.BytesIO()
+    encoder = Encoder(sink, 53, 37, time_base=Fraction(1, 30), options=options)
+    for number, frame in enumerate(pixels):
+        encoder.add(Frame(frame, number, 1))
+    encoder.close()
+    assert sink.getvalue() == whole
+
+
+def test_a_later_frame_changes_no_earlier_gop(weights: Path) -> None:
+    pixels = clip(12)
+    changed = pixels.copy()
+    changed[9:] = 255 - changed[9:]
+    gops = []
+    for x in (pixels, changed):
+        data, _ = encode(x, weights)
+        reader = bitstream.StreamReader(io.BytesIO(data))
+        gops.append([event for event in reader if isinstance(event, bitstream.Gop)])
+    assert gops[0][0] == gops[1][0]
+    assert gops[0][1] != gops[1][1]
+
+
+def test_smallest_mode_is_kept_and_every_mode_decodes(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = clip(6)
+    sizes = {}
+    for mode in CodingMode:
+        with monkeypatch.context() as only:
+            from bsqcodec import gop_coder
+
+            original = gop_coder.GopCoder._coded
+
+            def coded(self, wanted, gop, crcs, *, mode=mode, original=original):  # type: ignore[no-untyped-def]
+                return original(self, mode, gop, crcs)
+
+            only.setattr(gop_coder.GopCoder, "_coded", coded)
+            data, stats = encode(pixels, weights)
+        assert stats.modes == {mode.name.lower(): 1}
+        sizes[mode] = sum(stats.level_bytes)
+        if mode is CodingMode.RAW:
+            expected = tokens_of(data, weights)
+        for a, b in zip(expected, tokens_of(data, weights), strict=True):
+            assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    _, stats = encode(pixels, weights)
+    assert sum(stats.level_bytes) == min(sizes.values())
+
+
+def test_model_without_prior_codes_raw(tmp_path: Path) -> None:
+    bare = tiny_model.make(tmp_path / "bare.safetensors", prior=False)
+    data, stats = encode(clip(6), bare)
+    assert stats.modes == {"raw": 1}
+    assert len(decode(data, bare)) == 6
+
+
+def test_levels_can_be_dropped_on_either_side(weights: Path) -> None:
+    pixels = clip(6)
+    data, _ = encode(pixels, weights)
+    whole = tokens_of(data, weights)
+    for kept in (1, 2, 3):
+        assert len(decode(data, weights, levels=kept)) == 6
+        short, stats = encode(pixels, weights, levels=kept)
+        assert len(stats.level_bytes) == kept
+        assert len(short) < len(data)
+        for a, b in zip(tokens_of(short, weights)[:1], whole[:1], strict=True):
+            assert all(np.array_equal(x, y) for x, y in zip(a, b[:kept], strict=True))
+
+
+def test_selection_by_time(weights: Path) -> None:
+    data, _ = encode(clip(20), weights)
+    everything = decode(data, weights)
+    some = decode(data, weights, start=Fraction(20, 30), duration=Fraction(10, 30))
+    assert [f.pts for f in some] == [0, 2, 4, 6, 8]
+    for a, b in zip(some, everything[10:15], strict=True):
+        assert np.array_equal(a.pixels, b.pixels)
+
+
+def test_sound_comes_back(weights: Path) -> None:
+    track = AudioTrack("aac", 48000, 2, "stereo", 1024, 128000, Fraction(1, 48000), b"\x12\x10")
+    packets = [AudioPacket(0, 1024 * n, 1024 * n, 1024, True, bytes([n, n])) for n in range(12)]
+    sink = io.BytesIO()
+    options = EncodeOptions(model=weights, gop=5)
+    encoder = Encoder(sink, 53, 37, time_base=Fraction(1, 30), options=options, audio_tracks=[track])
+    for number, frame in enumerate(clip(7)):
+        encoder.add(Frame(frame, number, 1))
+    for packet in packets:
+        encoder.add_audio(packet)
+    encoder.close()
+    decoder = Decoder(io.BytesIO(sink.getvalue()), model_file=weights)
+    assert decoder.audio_tracks == [track]
+    events = list(decoder.events())
+    assert [e for e in events if isinstance(e, AudioPacket)] == packets
+    assert sum(isinstance(e, Frame) for e in events) == 7
+
+
+def test_damage_ends_the_decode_or_is_survived(weights: Path) -> None:
+    data, _ = encode(clip(27), weights)
+    reader = bitstream.StreamReader(io.BytesIO(data))
+    next(event for event in reader if isinstance(event, bitstream.Gop))
+    broken = bytearray(data)
+    broken[reader.offset + 40] ^= 0xFF  # inside the second GOP
+    with pytest.raises(FormatError, match="at byte"):
+        decode(bytes(broken), weights)
+    decoder = Decoder(io.BytesIO(bytes(broken)), model_file=weights, keep_going=True)
+    events = list(decoder.events())
+    assert [e.pts for e in events if isinstance(e, Frame)] == [2 * n for n in [*range(9), *range(18, 27)]]
+    assert [e.gop_index for e in events if isinstance(e, Damage)] == [1]
+    assert decoder.stats.damages == 1
+
+
+def test_tokens_that_differ_are_noticed(weights: Path) -> None:
+    data, _ = encode(clip(1), weights)
+    reader = bitstream.StreamReader(io.BytesIO(data))
+    gop = next(event for event in reader if isinstance(event, bitstream.Gop))
+    sink = io.BytesIO()
+    writer = bitstream.StreamWriter(sink)
+    writer.write_header(reader.header)
+    wrong = tuple(crc ^ 1 for crc in gop.token_crcs)
+    writer.write_gop(bitstream.Gop(**(vars(gop) | {"token_crcs": wrong})))
+    writer.close()
+    with pytest.raises(FormatError, match="not those that were encoded"):
+        decode(sink.getvalue(), weights)
+
+
+def test_other_weights_are_refused_by_name(weights: Path, tmp_path: Path) -> None:
+    data, _ = encode(clip(1), weights)
+    other = tiny_model.make(tmp_path / "other.safetensors", seed=1)
+    with pytest.raises(ModelError, match=r"needs the model tiny \(digest [0-9a-f]{32}\), found tiny"):
+        decode(data, other)
+    with pytest.raises(ModelError, match="needs the model tiny"):
+        Decoder(io.BytesIO(data))
+
+
+def test_effort_lowers_what_it_is_meant_to_lower(weights: Path) -> None:
+    pixels = np.repeat(np.repeat(clip(1, 8, 8, 3), 8, 1), 8, 2)
+    plain, _ = encode(pixels, weights)
+    searched, _ = encode(pixels, weights, effort=3)
+
+    def error(data: bytes) -> float:
+        difference = decode(data, weights)[0].pixels.astype(float) - pixels[0]
+        return float((difference**2).mean())
+
+    assert error(searched) < error(plain)
+
+
+def refused() -> Iterator[tuple[str, object]]:
+    yield "quality", lambda: EncodeOptions(q=0.5)
+    yield "levels", lambda: EncodeOptions(levels=0)
+    yield "GOP", lambda: EncodeOptions(gop=0)
+    yield "effort", lambda: EncodeOptions(effort=10)
+    yield "frames are", lambda: compress(np.zeros((4, 4), np.uint8))
+    yield "frames are", lambda: compress(np.zeros((4, 4, 3), np.float32))
+    yield "frames are", lambda: compress(np.zeros((0, 4, 4, 3), np.uint8))
+    yield "device", lambda: pick_device("abacus")
+    yield "no such file", lambda: compress(np.zeros((4, 4, 3), np.uint8), options=EncodeOptions(model="nix"))
+    yield "magic|signature|bsq", lambda: decompress(b"not a stream at all")
+
+
+@pytest.mark.parametrize(("message", "call"), list(refused()))
+def test_bad_input_is_refused_in_one_line(message: str, call) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(BsqError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_frames_must_fit_the_stream(weights: Path) -> None:
+    encoder = Encoder(io.BytesIO(), 8, 8, time_base=Fraction(1, 25), options=EncodeOptions(model=weights))
+    with pytest.raises(InputError, match="8x8x3"):
+        encoder.add(Frame(np.zeros((8, 9, 3), np.uint8), 0, 1))
+    encoder.add(Frame(np.zeros((8, 8, 3), np.uint8), 5, 1))
+    with pytest.raises(InputError, match="not after"):
+        encoder.add(Frame(np.zeros((8, 8, 3), np.uint8), 5, 1))
+    with pytest.raises(InputError, match="no frame"):
+        Encoder(io.BytesIO(), 8, 8, time_base=Fraction(1), options=EncodeOptions(model=weights)).close()
+
+
+def test_compress_and_decompress_keep_the_shape(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bsqcodec import model
+
+    monkeypatch.setattr(model, "WEIGHTS", weights.parent)
+    options = EncodeOptions(model="tiny")
+    for pixels in (clip(1)[0], clip(6)):
+        assert decompress(compress(pixels, options=options)).shape == pixels.shape
