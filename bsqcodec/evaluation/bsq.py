@@ -114,6 +114,6 @@ def _source_digest() -> str:
 
 @cache
 def _model_digest(model: str) -> str:
-    from bsqcodec.model import find
+    from bsqcodec.model import load
 
-    return hashlib.sha256(find(model).read_bytes()).hexdigest()[:16]
+    return load(model).digest.hex()

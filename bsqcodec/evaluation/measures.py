@@ -8,10 +8,10 @@ from enum import Enum
 import numpy as np
 
 from bsqcodec.metrics.ciede2000 import ciede2000
-from bsqcodec.metrics.ms_ssim import ms_ssim, ms_ssim_db
+from bsqcodec.metrics.ms_ssim import ms_ssim_db
 from bsqcodec.metrics.psnr import mse, psnr_of_mse
 from bsqcodec.metrics.psnr_yuv import psnr_yuv
-from bsqcodec.metrics.ssim import ssim
+from bsqcodec.metrics.structure import structure
 
 MEASURES_VERSION = 1
 """Raised when a figure below changes its meaning: cached results of another version are not used."""
@@ -75,11 +75,12 @@ FrameMeasure = Callable[[np.ndarray, np.ndarray], float]
 
 def score_frame(reference: np.ndarray, picture: np.ndarray, lpips: FrameMeasure | None = None) -> FrameScore:
     """All figures of one frame; both are H x W x 3 uint8 R'G'B' of one shape."""
+    ssim, ms_ssim = structure(reference, picture)
     return FrameScore(
         mse=mse(reference, picture),
         psnr_yuv=_finite(psnr_yuv(reference, picture)),
-        ssim=ssim(reference, picture),
-        ms_ssim=ms_ssim(reference, picture),
+        ssim=ssim,
+        ms_ssim=ms_ssim,
         ciede2000=ciede2000(reference, picture),
         lpips=None if lpips is None else lpips(reference, picture),
     )

@@ -21,6 +21,8 @@ def ciede2000(reference: np.ndarray, picture: np.ndarray) -> float:
 def _reduced_lab(picture: np.ndarray) -> np.ndarray:
     height, width, _ = picture.shape
     whole = np.pad(picture, ((0, -height % REDUCTION), (0, -width % REDUCTION), (0, 0)), mode="edge")
-    blocks = whole.reshape(whole.shape[0] // REDUCTION, REDUCTION, whole.shape[1] // REDUCTION, REDUCTION, 3)
-    lab: np.ndarray = rgb2lab(blocks.mean(axis=(1, 3)) / 255)
+    rows, columns = whole.shape[0] // REDUCTION, whole.shape[1] // REDUCTION
+    sums = whole.reshape(rows, REDUCTION, -1).sum(axis=1, dtype=np.uint16)
+    blocks = sums.reshape(rows, columns, REDUCTION, 3).sum(axis=2, dtype=np.uint16)
+    lab: np.ndarray = rgb2lab(blocks / (255 * REDUCTION**2))
     return lab
