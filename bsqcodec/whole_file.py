@@ -1,6 +1,6 @@
 """Files that appear whole: written beside their target, renamed at the end, removed after an error."""
 
-import secrets
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +34,7 @@ def whole_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
         with path.open("wb") as device:
             yield device
         return
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         with beside.open("xb") as file:
             yield file

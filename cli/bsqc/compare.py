@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bsqcodec.metrics.comparison import Comparison, FrameScore
 
 
-@click.command()
+@click.command(short_help="PSNR, SSIM and MS-SSIM of two pictures or clips.")
 @click.argument("reference", metavar="A")
 @click.argument("other", metavar="B")
 @click.option("--per-frame", is_flag=True, help="a row for every frame")

@@ -10,7 +10,7 @@ from bsqc.options import levels_option, output_options, range_options
 from bsqc.streams import PIPE, open_input, open_output
 
 
-@click.command()
+@click.command(short_help="Drop levels or keep a time range, without decoding.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @levels_option

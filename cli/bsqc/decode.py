@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DAMAGED = 3
 
 
-@click.command()
+@click.command(short_help="Decode a stream to a picture, a video, a folder of pictures.")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 @levels_option

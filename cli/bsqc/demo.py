@@ -45,7 +45,7 @@ class Row:
         return "-" if decibels is None else f"{decibels:.2f}"
 
 
-@click.command()
+@click.command(short_help="The bundled picture and clip there and back, with figures.")
 @click.argument("out_dir", metavar="DIR")
 @click.option("-q", "q", type=quality, default=5.0, show_default=True, metavar="Q", help="quality, 1 to 10")
 @click.option("--model", default="base", show_default=True, metavar="NAME|FILE", help="weights to code with")

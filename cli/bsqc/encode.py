@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ERROR = 1
 
 
-@click.command()
+@click.command(short_help="Encode pictures, videos, folders of numbered pictures.")
 @click.argument("inputs", nargs=-1, required=True, metavar="IN... [OUT]")
 @click.option("--out-dir", metavar="DIR", help="code every IN, and every file in a folder IN, into DIR")
 @click.option("-q", "q", type=quality, metavar="Q", help="quality from 1 to 10, a real number; 5 by default")

@@ -19,7 +19,7 @@ DAMAGED = 3
 MATRICES = {0: "R'G'B'", 1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020"}
 
 
-@click.command()
+@click.command(short_help="What a stream holds: size, model, frames, sound, damage.")
 @click.argument("file")
 @json_option
 @click.pass_context

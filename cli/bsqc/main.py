@@ -26,6 +26,7 @@ COMMANDS = {
     "cut": "bsqc.cut:cut",
     "compare": "bsqc.compare:compare",
     "rd-curve": "bsqc.rd_curve:rd_curve",
+    "data": "bsqc.data:data",
     "train": "bsqc.train:train",
     "demo": "bsqc.demo:demo",
     "completion": "bsqc.completion:completion",
@@ -57,6 +58,8 @@ class Verbs(click.Group):
 
 
 def _leave(ctx: click.Context, error: BaseException) -> NoReturn:
+    if isinstance(error.__context__, BrokenPipeError):
+        error = error.__context__
     match error:
         case KeyboardInterrupt():
             complain("interrupted")

@@ -47,7 +47,7 @@ stage_options = _options(
 )
 
 
-@click.group()
+@click.group(short_help="Train a model, stage by stage.")
 def train() -> None:
     """Train a model: image, video, tokens, prior, export, in this order.
 
