@@ -1,4 +1,6 @@
-"""The prior: counts for every bit of a block's tokens, computed in exact integers, and the range coder behind it."""
+"""The prior: counts for every bit of a block's tokens, computed in exact integers, and the range coder
+behind it.
+"""
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.prior.coder import PriorCoder, PriorContext, TokenCoder

@@ -1,8 +1,10 @@
-"""Coding the tokens of a block: the interface that prior, static table and raw packing share, and the prior's own.
+"""Coding the tokens of a block: the interface that prior, static table and raw packing share, and the prior's
+own.
 
     # H, W positions of a level · L bits per token · N positions of a group
 
-A level's run holds its groups in turn; in a group bit after bit, in a bit all positions of the group row by row.
+A level's run holds its groups in turn; in a group bit after bit, in a bit all positions of the group row by
+row.
 """
 
 from collections.abc import Sequence
@@ -32,7 +34,9 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class PriorContext:
-    """What a tube's prior knows of the block before it: its kind and its tokens (as many levels as are coded)."""
+    """What a tube's prior knows of the block before it: its kind and its tokens (as many levels as are
+    coded).
+    """
 
     kind: BlockKind
     tokens: Sequence[np.ndarray]
@@ -41,8 +45,8 @@ class PriorContext:
 class TokenCoder(Protocol):
     """Codes the tokens of one block at a time, each level into its own run.
 
-    The number of encoders or decoders is the number of levels: fewer than the model has drops the finest. context: None
-    for key blocks, the block before for tubes. rate: 0..1000.
+    The number of encoders or decoders is the number of levels: fewer than the model has drops the finest.
+    context: None for key blocks, the block before for tubes. rate: 0..1000.
     """
 
     def encoder(self) -> LevelEncoder:
@@ -51,16 +55,29 @@ class TokenCoder(Protocol):
     def decoder(self, data: bytes) -> LevelDecoder:
         """The run that these bytes hold."""
 
-    def encode_block(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int,
-                     encoders: Sequence[LevelEncoder]) -> None:
+    def encode_block(
+        self,
+        kind: BlockKind,
+        tokens: Sequence[np.ndarray],
+        context: PriorContext | None,
+        rate: int,
+        encoders: Sequence[LevelEncoder],
+    ) -> None:
         """Append the tokens of a block (H x W x L uint8 {0, 1} per level) to its levels' runs."""
 
-    def decode_block(self, kind: BlockKind, shapes: Sequence[Shape], context: PriorContext | None, rate: int,
-                     decoders: Sequence[LevelDecoder]) -> Tokens:
+    def decode_block(
+        self,
+        kind: BlockKind,
+        shapes: Sequence[Shape],
+        context: PriorContext | None,
+        rate: int,
+        decoders: Sequence[LevelDecoder],
+    ) -> Tokens:
         """The tokens of a block. shapes: rows and columns per level. Raises FormatError for damaged runs."""
 
-    def cost_bits(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None,
-                  rate: int) -> list[float]:
+    def cost_bits(
+        self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int
+    ) -> list[float]:
         """What each level costs, in bits, without the few that end a run."""
 
 
@@ -68,8 +85,10 @@ def check_tokens(config: PriorConfig, tokens: Sequence[np.ndarray]) -> None:
     """Raise ValueError unless tokens fit the model: a caller's mistake."""
     for index, (level, grid) in enumerate(zip(config.levels, tokens, strict=False)):
         if grid.ndim != 3 or grid.shape[2] != level.bits or 0 in grid.shape or grid.dtype != np.uint8:
-            raise ValueError(f"tokens of level {index} are {grid.dtype} {grid.shape}, "
-                             f"expected uint8 (rows, columns, {level.bits})")
+            raise ValueError(
+                f"tokens of level {index} are {grid.dtype} {grid.shape}, "
+                f"expected uint8 (rows, columns, {level.bits})"
+            )
     check_shapes(config, [(grid.shape[0], grid.shape[1]) for grid in tokens])
 
 
@@ -82,7 +101,9 @@ def check_shapes(config: PriorConfig, shapes: Sequence[Shape]) -> None:
         ratio = first.stride // level.stride
         expected = (shapes[0][0] * ratio, shapes[0][1] * ratio)
         if tuple(shape) != expected or min(shape) < 1:
-            raise ValueError(f"grid of level {index} is {shape[0]} x {shape[1]}, expected {expected[0]} x {expected[1]}")
+            raise ValueError(
+                f"grid of level {index} is {shape[0]} x {shape[1]}, expected {expected[0]} x {expected[1]}"
+            )
 
 
 def ideal_bits(bits: np.ndarray, counts: np.ndarray) -> float:
@@ -116,33 +137,53 @@ class PriorCoder:
             raise ValueError(f"the block before has {len(context.tokens)} levels, this one {levels}")
         return Previous(context.kind, self._signs(context.tokens))
 
-    def _counts(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None,
-                rate: int) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    def _counts(
+        self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int
+    ) -> list[list[tuple[np.ndarray, np.ndarray]]]:
         """Per level and group: bits and counts, both L x N."""
         check_tokens(self.prior.config, tokens)
         previous = self._previous(context, len(tokens))
         signs = self._signs(tokens)
-        return [[(bits.cpu().numpy(), counts.cpu().numpy())
-                 for bits, counts in self.prior.level_counts(kind, level, signs, previous, [rate])]
-                for level in range(len(tokens))]
+        return [
+            [
+                (bits.cpu().numpy(), counts.cpu().numpy())
+                for bits, counts in self.prior.level_counts(kind, level, signs, previous, [rate])
+            ]
+            for level in range(len(tokens))
+        ]
 
-    def encode_block(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int,
-                     encoders: Sequence[LevelEncoder]) -> None:
+    def encode_block(
+        self,
+        kind: BlockKind,
+        tokens: Sequence[np.ndarray],
+        context: PriorContext | None,
+        rate: int,
+        encoders: Sequence[LevelEncoder],
+    ) -> None:
         """See TokenCoder."""
         kept = tokens[: len(encoders)]
         for encoder, groups in zip(encoders, self._counts(kind, kept, context, rate), strict=True):
             for bits, counts in groups:
                 encoder.encode(bits.reshape(-1), counts.reshape(-1))
 
-    def cost_bits(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None,
-                  rate: int) -> list[float]:
+    def cost_bits(
+        self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int
+    ) -> list[float]:
         """See TokenCoder."""
-        return [sum(ideal_bits(bits, counts) for bits, counts in groups)
-                for groups in self._counts(kind, tokens, context, rate)]
+        return [
+            sum(ideal_bits(bits, counts) for bits, counts in groups)
+            for groups in self._counts(kind, tokens, context, rate)
+        ]
 
-    @torch.inference_mode()
-    def decode_block(self, kind: BlockKind, shapes: Sequence[Shape], context: PriorContext | None, rate: int,
-                     decoders: Sequence[LevelDecoder]) -> Tokens:
+    @torch.no_grad()
+    def decode_block(
+        self,
+        kind: BlockKind,
+        shapes: Sequence[Shape],
+        context: PriorContext | None,
+        rate: int,
+        decoders: Sequence[LevelDecoder],
+    ) -> Tokens:
         """See TokenCoder."""
         config = self.prior.config
         shapes = shapes[: len(decoders)]
@@ -156,8 +197,16 @@ class PriorCoder:
                 raise FormatError(f"level {level}: {error}") from None
         return [(grid[0] > 0).to(torch.uint8).cpu().numpy() for grid in known]
 
-    def _decode_level(self, kind: BlockKind, level: int, shape: Shape, coarse: Sequence[Tensor],
-                      previous: Previous | None, rate: int, decoder: LevelDecoder) -> Tensor:
+    def _decode_level(
+        self,
+        kind: BlockKind,
+        level: int,
+        shape: Shape,
+        coarse: Sequence[Tensor],
+        previous: Previous | None,
+        rate: int,
+        decoder: LevelDecoder,
+    ) -> Tensor:
         prior = self.prior
         state = prior.prepare(kind, level, shape, coarse, previous, [rate])
         own = torch.zeros(1, *shape, prior.config.levels[level].bits, dtype=torch.int8, device=prior.device)
@@ -170,7 +219,9 @@ class PriorCoder:
                 own[0, target[0], target[1]] = order.signs(bits).view(rows, columns, -1).to(prior.device)
         return own
 
-    def _decode_group(self, kind: BlockKind, level: int, states_NH: Tensor, decoder: LevelDecoder) -> np.ndarray:
+    def _decode_group(
+        self, kind: BlockKind, level: int, states_NH: Tensor, decoder: LevelDecoder
+    ) -> np.ndarray:
         """N x L bits."""
         head = self.prior.net_head(kind, level)
         size = states_NH.shape[0]

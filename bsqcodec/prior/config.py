@@ -15,7 +15,10 @@ MAX_SUM = 1032  # products of |a| <= 128 and |w| <= 127 in one sum that stay bel
 
 @dataclass(frozen=True)
 class LevelPriorConfig:
-    """One level's net. blocks: a string of `c` (convolution), `w` (window attention), `s` (shifted windows)."""
+    """One level's net.
+
+    blocks: a string of `c` (convolution), `w` (window attention), `s` (shifted windows).
+    """
 
     stride: int
     bits: int
@@ -38,21 +41,32 @@ class LevelPriorConfig:
 
     def check(self) -> None:
         """Raise ModelError unless every sum of this net is exact and every shape fits."""
-        for name, size in (("bits * 4", 4 * self.bits), ("width", self.width), ("hidden", self.hidden),
-                           ("head", self.head)):
+        for name, size in (
+            ("bits * 4", 4 * self.bits),
+            ("width", self.width),
+            ("hidden", self.hidden),
+            ("head", self.head),
+        ):
             if not 0 < size <= MAX_SUM or size % 8:
-                raise ModelError(f"prior level at stride {self.stride}: {name} is {size}, "
-                                 f"expected a multiple of 8 up to {MAX_SUM}")
+                raise ModelError(
+                    f"prior level at stride {self.stride}: {name} is {size}, "
+                    f"expected a multiple of 8 up to {MAX_SUM}"
+                )
         if not 2 <= self.bits <= 256:
-            raise ModelError(f"prior level at stride {self.stride}: {self.bits} bits a token, expected 2..256")
+            raise ModelError(
+                f"prior level at stride {self.stride}: {self.bits} bits a token, expected 2..256"
+            )
         if self.width % self.head_dim or self.head_dim > 64 or self.width > 512:
-            raise ModelError(f"prior level at stride {self.stride}: width {self.width} and head width "
-                             f"{self.head_dim}, expected at most 512 and a divisor of it up to 64")
+            raise ModelError(
+                f"prior level at stride {self.stride}: width {self.width} and head width "
+                f"{self.head_dim}, expected at most 512 and a divisor of it up to 64"
+            )
         if self.window not in (2, 4, 8):
             raise ModelError(f"prior level at stride {self.stride}: window {self.window}, expected 2, 4 or 8")
         if not self.blocks or set(self.blocks) - set("cws"):
-            raise ModelError(f"prior level at stride {self.stride}: blocks {self.blocks!r}, "
-                             f"expected letters c, w and s")
+            raise ModelError(
+                f"prior level at stride {self.stride}: blocks {self.blocks!r}, expected letters c, w and s"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,9 @@ class PriorConfig:
             level.check()
         for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
             if fine.stride < 1 or fine.stride not in {coarse.stride >> shift for shift in range(16)}:
-                raise ModelError(f"prior: stride {fine.stride} follows {coarse.stride}, expected it divided by 1, 2, 4..")
+                raise ModelError(
+                    f"prior: stride {fine.stride} follows {coarse.stride}, expected it divided by 1, 2, 4.."
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain values for the weights' metadata."""
@@ -89,11 +105,19 @@ class PriorConfig:
     def preset(levels: tuple[tuple[int, int], ...], size: str = "base") -> "PriorConfig":
         """The nets that ship, for a tokenizer's (stride, bits) pairs. size: `base` or `tiny`."""
         if size == "base":
-            nets = [LevelPriorConfig(stride, bits, blocks="ws" if stride >= 32 else "cwsc",
-                                     window=4 if stride >= 32 else 8) for stride, bits in levels]
+            nets = [
+                LevelPriorConfig(
+                    stride, bits, blocks="ws" if stride >= 32 else "cws", window=4 if stride >= 32 else 8
+                )
+                for stride, bits in levels
+            ]
         elif size == "tiny":
-            nets = [LevelPriorConfig(stride, bits, width=64, blocks="ws", hidden=128, head_dim=32,
-                                     window=4, head=32) for stride, bits in levels]
+            nets = [
+                LevelPriorConfig(
+                    stride, bits, width=64, blocks="ws", hidden=128, head_dim=32, window=4, head=32
+                )
+                for stride, bits in levels
+            ]
         else:
             raise ModelError(f"prior: preset {size!r}, expected base or tiny")
         config = PriorConfig(tuple(nets))

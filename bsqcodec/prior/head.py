@@ -1,10 +1,12 @@
 """From a cell's features to the counts of its bits: a NADE head over chunks of four bits.
 
-    # N positions · H hidden units · L bits per token · C chunks · V values of a chunk (16) · K nodes of a tree (15)
+    # N positions · H hidden units · L bits per token · C chunks · V values of a chunk (16) · K nodes of a
+    # tree (15)
 
-A position starts with a hidden state; each chunk, once known, adds the embedding of its value. A chunk's state,
-rectified, gives one logit for each inner node of a binary tree over its bits: the node of a bit follows from the bits
-of the chunk before it (node 2**i - 1 + the value of the i bits so far, first bit highest).
+A position starts with a hidden state; each chunk, once known, adds the embedding of its value. A chunk's
+state, rectified, gives one logit for each inner node of a binary tree over its bits: the node of a bit
+follows from the bits of the chunk before it (node 2**i - 1 + the value of the i bits so far, first bit
+highest).
 """
 
 from dataclasses import dataclass
@@ -53,7 +55,10 @@ class Head:
         return self.counts_T.index_select(0, logits.to(torch.int64).view(-1)).view_as(logits)
 
     def counts(self, state_NH: Tensor, bits_NL: Tensor) -> Tensor:
-        """L x N int32 counts of a one for bits that are all known: what the encoder needs. Changes state_NH."""
+        """L x N int32 counts of a one for bits that are all known: what the encoder needs.
+
+        Changes state_NH.
+        """
         values_NC = self.values(bits_NL)
         rows = []
         for chunk in range(values_NC.shape[1]):

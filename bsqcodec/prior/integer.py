@@ -1,13 +1,14 @@
 """Exact integer operators of the prior. Every value here is an integer (or an integer times a power of two).
 
 Tensors of integers are held in float32, where sums of integers are exact in any order, with or without fused
-multiply-add, while every partial sum stays below 2**24. Products of matrices run on one of three carriers (int8,
-float32, float64) which therefore return equal numbers; everything else is the same code for all carriers. The only
-inexact steps are single IEEE 754 float32 multiplications, rounded to nearest even as the standard prescribes, and
-each is followed by a rounding to an integer, so that no compiler can contract it with anything. No function of a
-mathematics library is called: tables come with the weights.
+multiply-add, while every partial sum stays below 2**24. Products of matrices run on one of three carriers
+(int8, float32, float64) which therefore return equal numbers; everything else is the same code for all
+carriers. The only inexact steps are single IEEE 754 float32 multiplications, rounded to nearest even as the
+standard prescribes, and each is followed by a rounding to an integer, so that no compiler can contract it
+with anything. No function of a mathematics library is called: tables come with the weights.
 
-    # N rows · K inputs · O outputs · B batch · h, w cells · D channels · P cells of a window · M windows · A heads · E head width
+    # N rows · K inputs · O outputs · B batch · h, w cells · D channels · P cells of a window · M windows · A
+    # heads · E head width
 """
 
 from dataclasses import dataclass
@@ -64,9 +65,13 @@ class Matrix:
     def __init__(self, weight_OK: Tensor, carrier: Carrier) -> None:
         self.carrier = carrier
         outputs, inputs = weight_OK.shape
-        # The accelerator's int8 product wants sizes in multiples of 8; float32 carries the others, equally exact.
-        self._int8 = carrier is Carrier.INT8 and inputs % 8 == 0 and (
-            weight_OK.device.type == "cpu" or outputs % 8 == 0)
+        # The accelerator's int8 product wants sizes in multiples of 8; float32 carries the others, equally
+        # exact.
+        self._int8 = (
+            carrier is Carrier.INT8
+            and inputs % 8 == 0
+            and (weight_OK.device.type == "cpu" or outputs % 8 == 0)
+        )
         self._weight_KO = weight_OK.t() if self._int8 else weight_OK.to(float_type(carrier)).t()
 
     def product(self, a_NK: Tensor) -> Tensor:
@@ -120,8 +125,8 @@ def normalise(x_ND: Tensor) -> Tensor:
 def convolve(a_BhwD: Tensor, weight_9D: Tensor, multiplier_D: Tensor) -> Tensor:
     """Depthwise 3x3 with zeros beyond the border, times multiplier, rounded; -127..127.
 
-    The sums stay below 9 * 127**2 < 2**18; rounding them removes what a library's transform domain (Winograd, FFT)
-    could leave, so that any algorithm gives the same integers.
+    The sums stay below 9 * 127**2 < 2**18; rounding them removes what a library's transform domain (Winograd,
+    FFT) could leave, so that any algorithm gives the same integers.
     """
     channels = a_BhwD.shape[-1]
     kernel = weight_9D.t().reshape(channels, 1, 3, 3)
@@ -133,10 +138,10 @@ def convolve(a_BhwD: Tensor, weight_9D: Tensor, multiplier_D: Tensor) -> Tensor:
 def attend(qkv_MPC: Tensor, bias_XPP: Tensor, exp2_256: Tensor, head_dim: int) -> Tensor:
     """Attention inside windows: M x P x D integers in -127..127.
 
-    qkv_MPC: C = 3 * D channels, queries then keys then values, -127..127. bias_XPP: X = A * M, in steps of the table.
-    Weights are exp2_256[min(floor(largest - score), 255)] (0 in the last entry), the result
-    round(sum(weight * value) * (floor(2**26 / sum(weight)) / 2**26)).
-    Exact: 64 * 127**2 + 2**7 * bias < 2**24 in units of 2**-7, and 64 * 1023 * 127 < 2**24.
+    qkv_MPC: C = 3 * D channels, queries then keys then values, -127..127. bias_XPP: X = A * M, in steps of
+    the table. Weights are exp2_256[min(floor(largest - score), 255)] (0 in the last entry), the result
+    round(sum(weight * value) * (floor(2**26 / sum(weight)) / 2**26)). Exact: 64 * 127**2 + 2**7 * bias <
+    2**24 in units of 2**-7, and 64 * 1023 * 127 < 2**24.
     """
     windows, size, channels = qkv_MPC.shape
     width = channels // 3

@@ -1,11 +1,12 @@
 """The prior: one small transformer per kind of block and level, in exact integers.
 
-    # B batch · H, W positions of a level · h, w cells of a level · N rows (B * h * w) · D width · L bits per token
+    # B batch · H, W positions of a level · h, w cells of a level · N rows (B * h * w) · D width · L bits per
+    # token
 
-Kinds of block have separate nets. A level's net sees, on the level's grid of cells (2x2 positions): all coarser levels
-of the block, the groups of this level that are known, for tubes the previous block's tokens of this and all coarser
-levels, the rate index, and which group comes next. It never sees a finer level, so that a stream without its finest
-levels decodes.
+Kinds of block have separate nets. A level's net sees, on the level's grid of cells (2x2 positions): all
+coarser levels of the block, the groups of this level that are known, for tubes the previous block's tokens of
+this and all coarser levels, the rate index, and which group comes next. It never sees a finer level, so that
+a stream without its finest levels decodes.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,9 @@ class Previous:
 
 @dataclass(frozen=True)
 class WindowState:
-    """How an attention block cuts this grid, and the biases of each strip of tiles: (heads * tiles) x P x P."""
+    """How an attention block cuts this grid, and the biases of each strip of tiles: (heads * tiles) x P
+    x P.
+    """
 
     tiling: Tiling
     biases: tuple[Tensor, ...]
@@ -55,7 +58,9 @@ class WindowState:
 
 @dataclass(frozen=True)
 class LevelState:
-    """What stays the same for all groups of a level: the context, and the windows of each block (None: no attention)."""
+    """What stays the same for all groups of a level: the context, and the windows of each block (None:
+    no attention).
+    """
 
     context_BhwD: Tensor
     windows: tuple[WindowState | None, ...]
@@ -98,21 +103,29 @@ class _Block:
         hidden_MPP = tiling.hidden_keys()
         if hidden_MPP is None:
             # Strips of the same length share one bias.
-            shared = {count: bias_A1PP.expand(-1, count, -1, -1).reshape(-1, size, size) for count in set(strips)}
+            shared = {
+                count: bias_A1PP.expand(-1, count, -1, -1).reshape(-1, size, size) for count in set(strips)
+            }
             return WindowState(tiling, tuple(shared[count] for count in strips))
         mask_1MPP = hidden_MPP.to(bias_A1PP).mul_(MASK).repeat(batch, 1, 1)[None]
-        return WindowState(tiling, tuple((bias_A1PP + mask).reshape(-1, size, size)
-                                         for mask in mask_1MPP.split(strips, 1)))
+        return WindowState(
+            tiling, tuple((bias_A1PP + mask).reshape(-1, size, size) for mask in mask_1MPP.split(strips, 1))
+        )
 
     def __call__(self, x_BhwD: Tensor, state: WindowState | None) -> None:
         """Adds to x_BhwD in place."""
         x_ND = x_BhwD.view(-1, x_BhwD.shape[-1])
-        mixed = convolve(normalise(x_ND).view_as(x_BhwD), self.mix, self.mix_multiplier)
+        normal = torch.empty_like(x_BhwD)
+        for y, x in zip(normal.view(x_ND.shape).split(STRIP), x_ND.split(STRIP), strict=True):
+            y.copy_(normalise(x))
+        mixed = convolve(normal, self.mix, self.mix_multiplier)
         if state is None:
             for x, y in zip(x_ND.split(STRIP), mixed.reshape(x_ND.shape).split(STRIP), strict=True):
                 self._feed_forward(x, y)
             return
-        seen = state.tiling.join(self._attend(state.tiling.cut(mixed.to(torch.int8)), state.biases), x_BhwD.shape[0])
+        seen = state.tiling.join(
+            self._attend(state.tiling.cut(mixed.to(torch.int8)), state.biases), x_BhwD.shape[0]
+        )
         for x, y in zip(x_ND.split(STRIP), seen.reshape(x_ND.shape).split(STRIP), strict=True):
             _clamp(x.add_(self.out(y)))
             self._feed_forward(x, normalise(x))
@@ -147,9 +160,13 @@ class _LevelNet:
         self.previous = {}
         if kind is BlockKind.TUBE:
             for before in BlockKind:
-                self.previous[before] = [tensors.linear(f"after_{before.label}.{k}") for k in range(level + 1)]
-        self.blocks = [_Block(self.config, letter, tensors.below(f"block.{i}"))
-                       for i, letter in enumerate(self.config.blocks)]
+                self.previous[before] = [
+                    tensors.linear(f"after_{before.label}.{k}") for k in range(level + 1)
+                ]
+        self.blocks = [
+            _Block(self.config, letter, tensors.below(f"block.{i}"))
+            for i, letter in enumerate(self.config.blocks)
+        ]
         self.start = [tensors.linear("start", group) for group in range(GROUPS)]
         self.start_bias = tensors.plain("start.bias").to(torch.float32)
         nodes = tensors.plain("node.weight")
@@ -164,14 +181,21 @@ class _LevelNet:
         )
 
     def _seen(self, linear: Linear, k: int, tokens_BHWL: Tensor, rows: int, columns: int) -> Tensor:
-        """The contribution of a level's tokens (coarser, or of the previous block) to the cells of this one."""
+        """The contribution of a level's tokens (coarser, or of the previous block) to the cells of this
+        one.
+        """
         inputs = order.gather_cells(tokens_BHWL) if self.same_stride[k] else tokens_BHWL
         batch, height, width, channels = inputs.shape
         values = _clamp(linear(inputs.reshape(-1, channels))).view(batch, height, width, -1)
         return order.spread_cells(values, self.factors[k], rows, columns)
 
-    def prepare(self, shape: tuple[int, int], coarse: Sequence[Tensor], previous: Previous | None,
-                rates: Sequence[int]) -> LevelState:
+    def prepare(
+        self,
+        shape: tuple[int, int],
+        coarse: Sequence[Tensor],
+        previous: Previous | None,
+        rates: Sequence[int],
+    ) -> LevelState:
         rows, columns = order.cells(*shape)
         batch = len(rates)
         context = self._rate_rows(rates)[:, None, None].repeat(1, rows, columns, 1)
@@ -192,7 +216,9 @@ class _LevelNet:
         return torch.div(mixed + span // 2, span, rounding_mode="floor").to(torch.float32)
 
     def start_states(self, state: LevelState, group: int, known_BhwK: Tensor) -> Tensor:
-        """B x h x w x hidden: the head's state for the positions of a group, before any of its bits is known."""
+        """B x h x w x hidden: the head's state for the positions of a group, before any of its bits is
+        known.
+        """
         x = self.own(known_BhwK.reshape(-1, known_BhwK.shape[-1])).view_as(state.context_BhwD)
         _clamp(_clamp(x).add_(state.context_BhwD).add_(self.step[group]))
         for block, windows in zip(self.blocks, state.windows, strict=True):
@@ -209,31 +235,58 @@ class Prior:
     ModelError where one is missing or does not fit.
     """
 
-    def __init__(self, config: PriorConfig, tensors: dict[str, Tensor], *, carrier: Carrier | None = None,
-                 device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        config: PriorConfig,
+        tensors: dict[str, Tensor],
+        *,
+        carrier: Carrier | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
         config.check()
         self.config = config
         self.device = torch.device(device)
         self.carrier = carrier or Carrier.pick(self.device)
         source = Tensors.checked(config, tensors, self.carrier, self.device)
-        self._nets = {kind: [_LevelNet(config, kind, level, source.below(f"{kind.label}.{level}"))
-                             for level in range(len(config.levels))] for kind in BlockKind}
+        self._nets = {
+            kind: [
+                _LevelNet(config, kind, level, source.below(f"{kind.label}.{level}"))
+                for level in range(len(config.levels))
+            ]
+            for kind in BlockKind
+        }
 
     def net_head(self, kind: BlockKind, level: int) -> Head:
         """The head of a net, for coding chunk by chunk."""
         return self._nets[kind][level].head
 
-    def prepare(self, kind: BlockKind, level: int, shape: tuple[int, int], coarse: Sequence[Tensor],
-                previous: Previous | None, rates: Sequence[int]) -> LevelState:
-        """The context of a level. shape: the level's grid; coarse: tokens of all coarser levels (+-1, int8)."""
+    def prepare(
+        self,
+        kind: BlockKind,
+        level: int,
+        shape: tuple[int, int],
+        coarse: Sequence[Tensor],
+        previous: Previous | None,
+        rates: Sequence[int],
+    ) -> LevelState:
+        """The context of a level.
+
+        shape: the level's grid; coarse: tokens of all coarser levels (+-1, int8).
+        """
         if (previous is None) != (kind is BlockKind.KEY):
-            raise ModelError(f"prior: a {kind.label} block {'needs' if previous is None else 'has no'} previous block")
+            raise ModelError(
+                f"prior: a {kind.label} block {'needs' if previous is None else 'has no'} previous block"
+            )
         if not all(0 <= rate <= MAX_RATE for rate in rates):
             raise ModelError(f"prior: rate index {list(rates)}, expected 0..{MAX_RATE}")
         return self._nets[kind][level].prepare(shape, coarse, previous, rates)
 
-    def start_states(self, kind: BlockKind, level: int, state: LevelState, group: int, tokens_BHWL: Tensor) -> Tensor:
-        """N x hidden for the positions of a group (batch by batch, row-major); what follows it in tokens_BHWL is not read."""
+    def start_states(
+        self, kind: BlockKind, level: int, state: LevelState, group: int, tokens_BHWL: Tensor
+    ) -> Tensor:
+        """N x hidden for the positions of a group (batch by batch, row-major); what follows it in
+        tokens_BHWL is not read.
+        """
         known = tokens_BHWL.clone()
         for later in range(group, GROUPS):
             rows, columns = order.group_slice(later)
@@ -242,13 +295,19 @@ class Prior:
         rows_g, columns_g = order.group_shape(*tokens_BHWL.shape[1:3], group)
         return states[:, :rows_g, :columns_g].reshape(-1, states.shape[-1])
 
-    @torch.inference_mode()
-    def level_counts(self, kind: BlockKind, level: int, tokens: Sequence[Tensor], previous: Previous | None,
-                     rates: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    @torch.no_grad()
+    def level_counts(
+        self,
+        kind: BlockKind,
+        level: int,
+        tokens: Sequence[Tensor],
+        previous: Previous | None,
+        rates: Sequence[int],
+    ) -> list[tuple[Tensor, Tensor]]:
         """For each group (bits L x N uint8, counts L x N int32) of a level whose tokens are known (encoder).
 
-        tokens: this block's levels up to this one at least, each B x H x W x L of -1 and +1 (int8); N runs over the batch,
-        then the group's positions row by row. rates: one index per batch entry.
+        tokens: this block's levels up to this one at least, each B x H x W x L of -1 and +1 (int8); N runs
+        over the batch, then the group's positions row by row. rates: one index per batch entry.
         """
         own = tokens[level]
         state = self.prepare(kind, level, (own.shape[1], own.shape[2]), tokens[:level], previous, rates)

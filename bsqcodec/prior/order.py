@@ -1,7 +1,7 @@
 """The order of positions inside a level, and the moves between a level's grid and its net's cells.
 
-A net works on cells of 2x2 positions of its level. The four positions of a cell are coded in four steps, one group a
-step, in the lattice order a, d, b, c:
+A net works on cells of 2x2 positions of its level. The four positions of a cell are coded in four steps, one
+group a step, in the lattice order a, d, b, c:
 
     a b
     c d
@@ -41,7 +41,9 @@ def signs(bits: np.ndarray) -> Tensor:
 
 
 def gather_cells(signs_BHWL: Tensor) -> Tensor:
-    """B x h x w x 4L: the four positions of each cell side by side (a, b, c, d); 0 where the grid has none."""
+    """B x h x w x 4L: the four positions of each cell side by side (a, b, c, d); 0 where the grid has
+    none.
+    """
     batch, height, width, bits = signs_BHWL.shape
     rows, columns = cells(height, width)
     if (2 * rows, 2 * columns) != (height, width):
@@ -51,7 +53,9 @@ def gather_cells(signs_BHWL: Tensor) -> Tensor:
 
 
 def spread_cells(values_BHWD: Tensor, factor: int, rows: int, columns: int) -> Tensor:
-    """B x rows x columns x D from coarse positions with factor**2 * D channels: each covers factor x factor cells."""
+    """B x rows x columns x D from coarse positions with factor**2 * D channels: each covers factor x
+    factor cells.
+    """
     if factor == 1:
         return values_BHWD[:, :rows, :columns]
     batch, height, width, channels = values_BHWD.shape

@@ -1,7 +1,7 @@
 """One run of bits through constriction's range coder, and the same interface for bits that are merely packed.
 
-A run belongs to one level and lives for one block or for a whole GOP, as the caller likes; it does not depend on how
-the bits are cut into calls.
+A run belongs to one level and lives for one block or for a whole GOP, as the caller likes; it does not depend
+on how the bits are cut into calls.
 
     # N bits of one call
 """
@@ -37,7 +37,10 @@ class LevelDecoder(Protocol):
 
 
 def _probabilities(counts_N: np.ndarray) -> np.ndarray:
-    """counts / 65536, exact. Outside 1..65535 the coder would go wrong without a word: that is a bug, not bad data."""
+    """counts / 65536, exact.
+
+    Outside 1..65535 the coder would go wrong without a word: that is a bug, not bad data.
+    """
     if counts_N.size and not (int(counts_N.min()) >= 1 and int(counts_N.max()) < TOTAL):
         raise ValueError(f"counts {counts_N.min()}..{counts_N.max()}, expected 1..{TOTAL - 1}")
     probabilities: np.ndarray = counts_N.astype(np.float64) / TOTAL
@@ -58,7 +61,9 @@ class RangeLevelEncoder:
             self._encoder.encode(bits_N.astype(np.int32), _MODEL, _probabilities(counts_N))
 
     def finish(self) -> bytes:
-        """The shortest bytes inside the final interval: big-endian words without the zero bytes at their end."""
+        """The shortest bytes inside the final interval: big-endian words without the zero bytes at
+        their end.
+        """
         position, (lower, span) = self._encoder.pos()
         words = self._encoder.get_compressed().tolist()
         tail = [*words[position:], 0, 0]
@@ -69,8 +74,14 @@ class RangeLevelEncoder:
             # The words before the state already hold the carry of the sealed point: keep to its side of it.
             if point < _STATE and sealed < lower:
                 point = 0 if lower + span > _STATE else point
-            if point // _STATE == 0 and (point - lower) % _STATE < span and (point < lower) == (sealed < lower):
-                data = b"".join(word.to_bytes(4, "big") for word in words[:position]) + point.to_bytes(8, "big")
+            if (
+                point // _STATE == 0
+                and (point - lower) % _STATE < span
+                and (point < lower) == (sealed < lower)
+            ):
+                data = b"".join(word.to_bytes(4, "big") for word in words[:position]) + point.to_bytes(
+                    8, "big"
+                )
                 return data.rstrip(b"\0")
         raise AssertionError("a 64-bit point always fits its own interval")
 
@@ -121,5 +132,7 @@ class RawLevelDecoder:
         bits = self._bits[self._position : self._position + counts_N.size]
         self._position += counts_N.size
         if bits.size != counts_N.size:
-            raise FormatError(f"packed tokens end after {self._bits.size} bits, expected at least {self._position}")
+            raise FormatError(
+                f"packed tokens end after {self._bits.size} bits, expected at least {self._position}"
+            )
         return bits

@@ -24,24 +24,39 @@ class RawCoder:
         """See TokenCoder."""
         return RawLevelDecoder(data)
 
-    def encode_block(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int,
-                     encoders: Sequence[LevelEncoder]) -> None:
+    def encode_block(
+        self,
+        kind: BlockKind,
+        tokens: Sequence[np.ndarray],
+        context: PriorContext | None,
+        rate: int,
+        encoders: Sequence[LevelEncoder],
+    ) -> None:
         """See TokenCoder."""
         kept = tokens[: len(encoders)]
         check_tokens(self.config, kept)
         for grid, encoder in zip(kept, encoders, strict=True):
             encoder.encode(grid.reshape(-1), np.full(grid.size, 1 << 15))
 
-    def decode_block(self, kind: BlockKind, shapes: Sequence[Shape], context: PriorContext | None, rate: int,
-                     decoders: Sequence[LevelDecoder]) -> Tokens:
+    def decode_block(
+        self,
+        kind: BlockKind,
+        shapes: Sequence[Shape],
+        context: PriorContext | None,
+        rate: int,
+        decoders: Sequence[LevelDecoder],
+    ) -> Tokens:
         """See TokenCoder."""
         shapes = shapes[: len(decoders)]
         check_shapes(self.config, shapes)
-        return [decoder.decode(np.full(rows * columns * level.bits, 1 << 15)).reshape(rows, columns, level.bits)
-                for level, (rows, columns), decoder in zip(self.config.levels, shapes, decoders, strict=False)]
+        return [
+            decoder.decode(np.full(rows * columns * level.bits, 1 << 15)).reshape(rows, columns, level.bits)
+            for level, (rows, columns), decoder in zip(self.config.levels, shapes, decoders, strict=False)
+        ]
 
-    def cost_bits(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None,
-                  rate: int) -> list[float]:
+    def cost_bits(
+        self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int
+    ) -> list[float]:
         """See TokenCoder."""
         check_tokens(self.config, tokens)
         return [float(grid.size) for grid in tokens]

@@ -1,4 +1,5 @@
-"""The static table: one frequency per kind of block, level and bit, at eleven rates. The baseline of the prior.
+"""The static table: one frequency per kind of block, level and bit, at eleven rates. The baseline of the
+prior.
 
     # H, W positions of a level · L bits per token
 
@@ -39,7 +40,9 @@ class StaticPrior:
                     raise ModelError(f"prior: tensor {name} is missing or not {RATE_ROWS} x {level.bits}")
                 table = tensors[name].cpu().numpy().astype(np.int64)
                 if table.min() < 1 or table.max() >= TOTAL:
-                    raise ModelError(f"prior: tensor {name} holds {table.min()}..{table.max()}, expected 1..65535")
+                    raise ModelError(
+                        f"prior: tensor {name} holds {table.min()}..{table.max()}, expected 1..65535"
+                    )
                 self._tables[kind, index] = table
 
     def encoder(self) -> RangeLevelEncoder:
@@ -61,8 +64,14 @@ class StaticPrior:
         mixed: np.ndarray = (table[row] * (span - part) + table[row + 1] * part + span // 2) // span
         return mixed
 
-    def encode_block(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int,
-                     encoders: Sequence[LevelEncoder]) -> None:
+    def encode_block(
+        self,
+        kind: BlockKind,
+        tokens: Sequence[np.ndarray],
+        context: PriorContext | None,
+        rate: int,
+        encoders: Sequence[LevelEncoder],
+    ) -> None:
         """See TokenCoder."""
         kept = tokens[: len(encoders)]
         check_tokens(self.config, kept)
@@ -70,8 +79,14 @@ class StaticPrior:
             bits = grid.reshape(-1, grid.shape[2]).T
             encoder.encode(bits.reshape(-1), self.counts(kind, level, rate).repeat(bits.shape[1]))
 
-    def decode_block(self, kind: BlockKind, shapes: Sequence[Shape], context: PriorContext | None, rate: int,
-                     decoders: Sequence[LevelDecoder]) -> Tokens:
+    def decode_block(
+        self,
+        kind: BlockKind,
+        shapes: Sequence[Shape],
+        context: PriorContext | None,
+        rate: int,
+        decoders: Sequence[LevelDecoder],
+    ) -> Tokens:
         """See TokenCoder."""
         shapes = shapes[: len(decoders)]
         check_shapes(self.config, shapes)
@@ -81,9 +96,12 @@ class StaticPrior:
             result.append(np.ascontiguousarray(bits.reshape(-1, shape[0] * shape[1]).T).reshape(*shape, -1))
         return result
 
-    def cost_bits(self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None,
-                  rate: int) -> list[float]:
+    def cost_bits(
+        self, kind: BlockKind, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int
+    ) -> list[float]:
         """See TokenCoder."""
         check_tokens(self.config, tokens)
-        return [ideal_bits(grid, np.broadcast_to(self.counts(kind, level, rate), grid.shape))
-                for level, grid in enumerate(tokens)]
+        return [
+            ideal_bits(grid, np.broadcast_to(self.counts(kind, level, rate), grid.shape))
+            for level, grid in enumerate(tokens)
+        ]

@@ -15,9 +15,14 @@ Spec = tuple[torch.dtype, tuple[int, ...]]
 
 
 def _linear(name: str, *shape: int) -> dict[str, Spec]:
-    """weight int8 (..., outputs, inputs), and per output a mantissa and the power of two it is multiplied by."""
-    return {f"{name}.weight": (torch.int8, shape), f"{name}.mantissa": (torch.int16, shape[:-1]),
-            f"{name}.exponent": (torch.int8, shape[:-1])}
+    """weight int8 (..., outputs, inputs), and per output a mantissa and the power of two it is
+    multiplied by.
+    """
+    return {
+        f"{name}.weight": (torch.int8, shape),
+        f"{name}.mantissa": (torch.int16, shape[:-1]),
+        f"{name}.exponent": (torch.int8, shape[:-1]),
+    }
 
 
 def _level_specs(config: PriorConfig, kind: BlockKind, index: int) -> dict[str, Spec]:
@@ -31,7 +36,10 @@ def _level_specs(config: PriorConfig, kind: BlockKind, index: int) -> dict[str, 
         factor = other.stride // (2 * level.stride)
         return _linear(name, factor**2 * width, other.bits)
 
-    specs: dict[str, Spec] = {"rate": (torch.int16, (RATE_ROWS, width)), "step": (torch.int16, (GROUPS, width))}
+    specs: dict[str, Spec] = {
+        "rate": (torch.int16, (RATE_ROWS, width)),
+        "step": (torch.int16, (GROUPS, width)),
+    }
     specs |= _linear("own", width, 4 * level.bits)
     for k in range(index):
         specs |= seen(f"coarse.{k}", k)
@@ -41,8 +49,11 @@ def _level_specs(config: PriorConfig, kind: BlockKind, index: int) -> dict[str, 
                 specs |= seen(f"after_{before.label}.{k}", k)
     for i, letter in enumerate(level.blocks):
         block = f"block.{i}"
-        specs |= {f"{block}.mix.weight": (torch.int8, (9, width)), f"{block}.mix.mantissa": (torch.int16, (width,)),
-                  f"{block}.mix.exponent": (torch.int8, (width,))}
+        specs |= {
+            f"{block}.mix.weight": (torch.int8, (9, width)),
+            f"{block}.mix.mantissa": (torch.int16, (width,)),
+            f"{block}.mix.exponent": (torch.int8, (width,)),
+        }
         if letter != "c":
             specs |= _linear(f"{block}.qkv", 3 * width, width)
             specs |= _linear(f"{block}.out", width, width)
@@ -77,15 +88,22 @@ class Tensors:
     prefix: str = ""
 
     @staticmethod
-    def checked(config: PriorConfig, tensors: dict[str, Tensor], carrier: Carrier, device: torch.device) -> "Tensors":
-        """Take the weights of a prior. Raises ModelError where a name is missing or a shape, type or value is wrong."""
+    def checked(
+        config: PriorConfig, tensors: dict[str, Tensor], carrier: Carrier, device: torch.device
+    ) -> "Tensors":
+        """Take the weights of a prior.
+
+        Raises ModelError where a name is missing or a shape, type or value is wrong.
+        """
         values = {}
         for name, (dtype, shape) in tensor_specs(config).items():
             tensor = tensors.get(name)
             if tensor is None:
                 raise ModelError(f"prior: tensor {name} is missing")
             if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-                raise ModelError(f"prior: tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, expected {dtype} {shape}")
+                raise ModelError(
+                    f"prior: tensor {name} is {tensor.dtype} {tuple(tensor.shape)}, expected {dtype} {shape}"
+                )
             values[name] = tensor.to(device)
         _check_range("counts", values["counts"], 1, 65535)
         _check_range("exp2", values["exp2"], 0, 1023)

@@ -1,14 +1,14 @@
-"""Cutting a grid of cells into attention windows: any grid size, optionally shifted by half a window, no wrapping.
+"""Cutting a grid of cells into attention windows: any grid size, optionally shifted by half a window, no
+wrapping.
 
-A cell at (row, column) belongs to the window (floor((row + s) / size), floor((column + s) / size)), s = size / 2 in
-shifted blocks and 0 in the others; it attends to the cells of its window. The code rolls the grid so that the cut
-windows at opposite borders share a tile, and masks them apart.
+A cell at (row, column) belongs to the window (floor((row + s) / size), floor((column + s) / size)), s = size
+/ 2 in shifted blocks and 0 in the others; it attends to the cells of its window. The code rolls the grid so
+that the cut windows at opposite borders share a tile, and masks them apart.
 
     # B batch · h, w cells · D channels · M tiles · P cells of a tile (size**2)
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -55,7 +55,9 @@ class Tiling:
         return whole[:, : self.rows, : self.columns]
 
     def hidden_keys(self) -> Tensor | None:
-        """M x P x P, True where a key is in another window or beyond the grid; None where nothing is hidden."""
+        """M x P x P, True where a key is in another window or beyond the grid; None where nothing is
+        hidden.
+        """
         if not self.shifted and self._padded == (self.rows, self.columns):
             return None
         height, width = self._padded
@@ -74,9 +76,10 @@ class Tiling:
         return Tiling(height, width, self.size, self.shifted).cut(padded_1HW1)[:, :, 0]
 
 
-@lru_cache(maxsize=8)
 def relative_positions(size: int) -> Tensor:
-    """P x P indices into a table of (2 * size - 1)**2 offsets (query row - key row, then columns), row-major."""
+    """P x P indices into a table of (2 * size - 1)**2 offsets (query row - key row, then columns), row-
+    major.
+    """
     place = torch.arange(size)
     delta = place[:, None] - place[None, :] + size - 1
     index = delta[:, None, :, None] * (2 * size - 1) + delta[None, :, None, :]

@@ -1,8 +1,10 @@
-"""Stage `prior`: the float twin on the tokens of a frozen tokenizer, roundings in the loop for the last part; export.
+"""Stage `prior`: the float twin on the tokens of a frozen tokenizer, roundings in the loop for the last part;
+export.
 
     # B batch · H, W positions of a level · L bits per token
 
-Key frames and tubes have separate nets and are trained one after the other; tubes start from the key frames' net.
+Key frames and tubes have separate nets and are trained one after the other; tubes start from the key frames'
+net.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ SCHEDULE = Schedule(learning_rate=1.5e-3, warmup_steps=100, ema_decay=0.998)
 class PriorRecipe:
     """Numbers of the stage.
 
-    crop, coarse_crop: sides in positions of the coarsest level, for the levels at the finest stride and for the others
-    (less where most clips are smaller). float_share: of the budget, before roundings are switched on.
+    crop, coarse_crop: sides in positions of the coarsest level, for the levels at the finest stride and for
+    the others (less where most clips are smaller). float_share: of the budget, before roundings are switched
+    on.
     """
 
     batch: int = 8
@@ -49,16 +52,28 @@ class PriorObjective(nn.Module):
         super().__init__()
         self.twin = twin
 
-    def forward(self, fine: list[Tensor], fine_before: list[Tensor] | None, coarse: list[Tensor],
-                coarse_before: list[Tensor] | None, before: BlockKind | None, rates_B: Tensor, coarse_rates_B: Tensor,
-                groups_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """fine, coarse: the crops for the levels at the finest stride and for the others; (loss, bits per pixel)."""
+    def forward(
+        self,
+        fine: list[Tensor],
+        fine_before: list[Tensor] | None,
+        coarse: list[Tensor],
+        coarse_before: list[Tensor] | None,
+        before: BlockKind | None,
+        rates_B: Tensor,
+        coarse_rates_B: Tensor,
+        groups_B: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """fine, coarse: the crops for the levels at the finest stride and for the others; (loss, bits
+        per pixel).
+        """
         levels = self.twin.config.levels
         total, figures = torch.zeros(()), {}
         for index, level in enumerate(levels):
             finest = level.stride == levels[-1].stride
             tokens, previous = (fine, fine_before) if finest else (coarse, coarse_before)
-            bits = self.twin.level_bits(index, tokens, previous, before, rates_B if finest else coarse_rates_B, groups_B)
+            bits = self.twin.level_bits(
+                index, tokens, previous, before, rates_B if finest else coarse_rates_B, groups_B
+            )
             area = tokens[0].shape[0] * tokens[0].shape[1] * tokens[0].shape[2] * levels[0].stride ** 2
             figures[f"bpp{index}"] = bits.sum() * (GROUPS / area)
             total = total + figures[f"bpp{index}"]
@@ -84,16 +99,36 @@ class PriorTask:
         fine = self.sampler.batch(self.recipe.batch, self._crop, before, source)
         coarse = self.sampler.batch(self.recipe.batch, self._coarse_crop, before, source)
         groups = torch.tensor([source.randrange(GROUPS) for _ in range(self.recipe.batch)])
-        return (fine.tokens, fine.previous, coarse.tokens, coarse.previous, before,
-                torch.tensor(fine.rates), torch.tensor(coarse.rates), groups)
+        return (
+            fine.tokens,
+            fine.previous,
+            coarse.tokens,
+            coarse.previous,
+            before,
+            torch.tensor(fine.rates),
+            torch.tensor(coarse.rates),
+            groups,
+        )
 
 
-def train_prior(config: PriorConfig, clips: Sequence[Clip], kind: BlockKind, out: Path, budget: Budget, *,
-                recipe: PriorRecipe | None = None, schedule: Schedule = SCHEDULE, key: Path | None = None, seed: int = 0,
-                resume: bool = True, say: Callable[[str], None] = print) -> Path:
+def train_prior(
+    config: PriorConfig,
+    clips: Sequence[Clip],
+    kind: BlockKind,
+    out: Path,
+    budget: Budget,
+    *,
+    recipe: PriorRecipe | None = None,
+    schedule: Schedule = SCHEDULE,
+    key: Path | None = None,
+    seed: int = 0,
+    resume: bool = True,
+    say: Callable[[str], None] = print,
+) -> Path:
     """Train one kind's net within the budget; returns the checkpoint, in the folder `out`.
 
-    key: checkpoint of the key frames' net to start from. resume: go on from the checkpoint in `out` where there is one.
+    key: checkpoint of the key frames' net to start from. resume: go on from the checkpoint in `out` where
+    there is one.
     """
     torch.manual_seed(seed)
     twin = PriorTwin(config, kind)
@@ -112,7 +147,9 @@ def _weights(path: Path, config: PriorConfig, kind: BlockKind) -> dict[str, Tens
     """The averaged weights of a checkpoint. Raises InputError where it is another net's."""
     state = load_checkpoint(path)
     if state["config"] != {"kind": kind.label, "prior": config.to_json()}:
-        raise InputError(f"{path}: holds a {state['config'].get('kind')} net of another shape, expected {kind.label}")
+        raise InputError(
+            f"{path}: holds a {state['config'].get('kind')} net of another shape, expected {kind.label}"
+        )
     weights: dict[str, Tensor] = state["ema"]
     return weights
 
@@ -126,7 +163,9 @@ def load_twin(path: Path, config: PriorConfig, kind: BlockKind) -> PriorTwin:
 
 
 def static_tables(config: PriorConfig, clips: Sequence[Clip]) -> dict[str, Tensor]:
-    """Counts of a one per kind, level and bit at eleven rates: each clip counts for the two rates around its own."""
+    """Counts of a one per kind, level and bit at eleven rates: each clip counts for the two rates
+    around its own.
+    """
     tables = {}
     for kind in BlockKind:
         for index, level in enumerate(config.levels):
@@ -135,7 +174,9 @@ def static_tables(config: PriorConfig, clips: Sequence[Clip]) -> dict[str, Tenso
             for clip in clips:
                 blocks = clip.blocks[:1] if kind is BlockKind.KEY else clip.blocks[1:]
                 rate = clip.key_rate if kind is BlockKind.KEY else clip.tube_rate
-                share = np.maximum(0, 1 - np.abs(np.arange(RATE_ROWS) - rate * (RATE_ROWS - 1) / MAX_RATE))[:, None]
+                share = np.maximum(0, 1 - np.abs(np.arange(RATE_ROWS) - rate * (RATE_ROWS - 1) / MAX_RATE))[
+                    :, None
+                ]
                 for block in blocks:
                     bits = np.unpackbits(block[index], axis=-1, count=level.bits).reshape(-1, level.bits)
                     ones += share * bits.sum(0)
@@ -147,8 +188,13 @@ def static_tables(config: PriorConfig, clips: Sequence[Clip]) -> dict[str, Tenso
     return tables
 
 
-def export_prior(config: PriorConfig, clips: Sequence[Clip], key: PriorTwin, tube: PriorTwin | None) -> dict[str, Tensor]:
-    """All integer tensors of a prior. tube None: tubes are coded by the key frames' net, blind to the block before."""
+def export_prior(
+    config: PriorConfig, clips: Sequence[Clip], key: PriorTwin, tube: PriorTwin | None
+) -> dict[str, Tensor]:
+    """All integer tensors of a prior.
+
+    tube None: tubes are coded by the key frames' net, blind to the block before.
+    """
     if tube is None:
         tube = PriorTwin(config, BlockKind.TUBE)
         tube.load_state_dict(key.state_dict(), strict=False)
@@ -162,7 +208,10 @@ def export_prior(config: PriorConfig, clips: Sequence[Clip], key: PriorTwin, tub
 
 @dataclass(frozen=True)
 class PriorReport:
-    """Bits on held-out clips, per kind; `twin` without roundings, `integer` as coded. blocks: how many were measured."""
+    """Bits on held-out clips, per kind; `twin` without roundings, `integer` as coded.
+
+    blocks: how many were measured.
+    """
 
     kind: BlockKind
     blocks: int
@@ -173,16 +222,23 @@ class PriorReport:
     levels: tuple[float, ...]
 
     def __str__(self) -> str:
-        return (f"{self.kind.label}: {self.blocks} blocks, static table {self.static / self.raw:.4f} of raw bits, prior "
-                f"{self.integer / self.raw:.4f} ({100 * (self.integer / self.static - 1):+.2f} % of the static table; "
-                f"roundings cost {100 * (self.integer / self.twin - 1):+.3f} %); per level "
-                + " ".join(f"{level:.4f}" for level in self.levels))
+        parts = (
+            f"{self.kind.label}: {self.blocks} blocks",
+            f"static table {self.static / self.raw:.4f} of raw bits",
+            f"prior {self.integer / self.raw:.4f} ({100 * (self.integer / self.static - 1):+.2f} %)",
+            f"roundings cost {100 * (self.integer / self.twin - 1):+.3f} %",
+            "per level " + " ".join(f"{level:.4f}" for level in self.levels),
+        )
+        return ", ".join(parts)
 
 
 @torch.no_grad()
-def measure_prior(config: PriorConfig, tensors: dict[str, Tensor], twin: PriorTwin, clips: Sequence[Clip],
-                  blocks: int = 100) -> PriorReport:
-    """Compare the integer prior with its twin, the static table and raw bits on up to `blocks` blocks of clips."""
+def measure_prior(
+    config: PriorConfig, tensors: dict[str, Tensor], twin: PriorTwin, clips: Sequence[Clip], blocks: int = 100
+) -> PriorReport:
+    """Compare the integer prior with its twin, the static table and raw bits on up to `blocks` blocks
+    of clips.
+    """
     coder, static = PriorCoder(Prior(config, tensors)), StaticPrior(config, tensors)
     kind = twin.kind
     twin.quantise(False)
@@ -194,35 +250,56 @@ def measure_prior(config: PriorConfig, tensors: dict[str, Tensor], twin: PriorTw
             if count >= blocks:
                 break
             count += 1
-            tokens = [np.unpackbits(level, axis=-1, count=shape.bits)
-                      for level, shape in zip(clip.blocks[number], config.levels, strict=True)]
+            tokens = [
+                np.unpackbits(level, axis=-1, count=shape.bits)
+                for level, shape in zip(clip.blocks[number], config.levels, strict=True)
+            ]
             context = None
             if number:
-                before = [np.unpackbits(level, axis=-1, count=shape.bits)
-                          for level, shape in zip(clip.blocks[number - 1], config.levels, strict=True)]
+                before = [
+                    np.unpackbits(level, axis=-1, count=shape.bits)
+                    for level, shape in zip(clip.blocks[number - 1], config.levels, strict=True)
+                ]
                 context = PriorContext(BlockKind.TUBE if number > 1 else BlockKind.KEY, before)
             rate = clip.rate(number)
             coded = np.array(coder.cost_bits(kind, tokens, context, rate))
             raw = np.array([float(level.size) for level in tokens])
             per_level += (coded, raw)
-            totals += (raw.sum(), sum(static.cost_bits(kind, tokens, context, rate)),
-                       _twin_bits(twin, tokens, context, rate), coded.sum())
+            totals += (
+                raw.sum(),
+                sum(static.cost_bits(kind, tokens, context, rate)),
+                _twin_bits(twin, tokens, context, rate),
+                coded.sum(),
+            )
     if not count:
         raise InputError(f"no held-out {kind.label} blocks to measure the prior on")
     twin.quantise(True)
     return PriorReport(kind, count, *totals.tolist(), levels=tuple((per_level[0] / per_level[1]).tolist()))
 
 
-def _twin_bits(twin: PriorTwin, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int) -> float:
+def _twin_bits(
+    twin: PriorTwin, tokens: Sequence[np.ndarray], context: PriorContext | None, rate: int
+) -> float:
     def signs(grids: Sequence[np.ndarray]) -> list[Tensor]:
         return [torch.from_numpy(grid.astype(np.int8) * np.int8(2) - np.int8(1))[None] for grid in grids]
 
     own = signs(tokens)
     before = signs(context.tokens) if context else None
     kind = context.kind if context else None
-    return sum(float(twin.level_bits(index, own, before, kind, torch.tensor([rate]), torch.tensor([group])).sum())
-               for index in range(len(tokens)) for group in range(GROUPS))
+    return sum(
+        float(twin.level_bits(index, own, before, kind, torch.tensor([rate]), torch.tensor([group])).sum())
+        for index in range(len(tokens))
+        for group in range(GROUPS)
+    )
 
 
-__all__ = ["PriorRecipe", "PriorReport", "export_prior", "load_clips", "load_twin", "measure_prior", "static_tables",
-           "train_prior"]
+__all__ = [
+    "PriorRecipe",
+    "PriorReport",
+    "export_prior",
+    "load_clips",
+    "load_twin",
+    "measure_prior",
+    "static_tables",
+    "train_prior",
+]

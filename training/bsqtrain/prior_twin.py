@@ -1,10 +1,11 @@
 """The float twin of the integer prior: the same nets with gradients, with or without its roundings.
 
-    # B batch · h, w cells of a level · N rows (B * h * w) · D width · L bits per token · C chunks · H hidden · K nodes
+    # B batch · h, w cells of a level · N rows (B * h * w) · D width · L bits per token · C chunks · H hidden
+    # · K nodes
 
-Values are in the integer prior's units throughout. With `quantised` set, every rounding and table of the integer prior
-is applied, so that the result equals it bit by bit (sums of integers are exact in float32), and gradients pass straight
-through; without, only the clamps stay: the yardstick for what exactness costs.
+Values are in the integer prior's units throughout. With `quantised` set, every rounding and table of the
+integer prior is applied, so that the result equals it bit by bit (sums of integers are exact in float32), and
+gradients pass straight through; without, only the clamps stay: the yardstick for what exactness costs.
 """
 
 import math
@@ -126,12 +127,23 @@ class Scaled(Rounding):
     def export(self, name: str) -> dict[str, Tensor]:
         mantissa, exponent = split_multiplier(self.scale() * self.ratio)
         weight = (self.weight / self.scale()[..., None]).round()
-        return {f"{name}.weight": weight.to(torch.int8), f"{name}.mantissa": mantissa.to(torch.int16),
-                f"{name}.exponent": exponent.to(torch.int8)}
+        return {
+            f"{name}.weight": weight.to(torch.int8),
+            f"{name}.mantissa": mantissa.to(torch.int16),
+            f"{name}.exponent": exponent.to(torch.int8),
+        }
 
 
 def _clamp(x: Tensor) -> Tensor:
-    return x.clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+    """The residual's range is hardly ever reached: gradients pass."""
+    return through(x.detach().clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT), x)
+
+
+def _limit(x: Tensor, low: int = -ACTIVATION_LIMIT) -> Tensor:
+    """Clamped to the range of activations; the gradient of hardtanh is one operation, that of clamp is
+    four.
+    """
+    return F.hardtanh(x, low, ACTIVATION_LIMIT)
 
 
 class Normalise(Rounding):
@@ -144,7 +156,7 @@ class Normalise(Rounding):
                 exact = (ACTIVATION_MEAN * width * 2.0**NORM_SHIFT / total.double()).floor().float()
                 exact *= 2.0**-NORM_SHIFT
             scale = through(exact, scale)
-        return self.round(x * scale).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        return _limit(self.round(x * scale))
 
 
 class Attention(Rounding):
@@ -156,6 +168,7 @@ class Attention(Rounding):
         self.out = Scaled(width, width, unit_in=ACTIVATION_UNIT, unit_out=RESIDUAL_UNIT, gain=0.2)
         self.position = nn.Parameter(torch.zeros(config.heads, (2 * config.window - 1) ** 2))
         self.register_buffer("exp2", exp2_table().float(), persistent=False)
+        self.register_buffer("relative", relative_positions(config.window), persistent=False)
 
     def position_steps(self) -> Tensor:
         return (self.position * (EXP2_OCTAVE / math.log(2))).clamp(-32767, 32767)
@@ -165,9 +178,9 @@ class Attention(Rounding):
         tiling = Tiling(rows, columns, self.config.window, shifted)
         tiles = tiling.cut(x_BhwD)
         windows, size = tiles.shape[:2]
-        qkv = self.qkv(tiles).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        qkv = _limit(self.qkv(tiles))
         q, k, v = qkv.view(windows, size, 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.round(self.position_steps())[:, relative_positions(tiling.size)]
+        bias = self.round(self.position_steps())[:, self.relative]
         scores = q @ k.transpose(-1, -2) * SCORE_SCALE + bias
         hidden = tiling.hidden_keys()
         if hidden is not None:
@@ -185,8 +198,11 @@ class Attention(Rounding):
         return self.out(tiling.join(mixed, batch))
 
     def export(self, name: str) -> dict[str, Tensor]:
-        return {**self.qkv.export(f"{name}.qkv"), **self.out.export(f"{name}.out"),
-                f"{name}.position": self.position_steps().round().to(torch.int16)}
+        return {
+            **self.qkv.export(f"{name}.qkv"),
+            **self.out.export(f"{name}.out"),
+            f"{name}.position": self.position_steps().round().to(torch.int16),
+        }
 
 
 class Block(Rounding):
@@ -204,15 +220,17 @@ class Block(Rounding):
 
     def convolve(self, x_BhwD: Tensor) -> Tensor:
         weight, multiplier = self.mix.parts()
-        sums = F.conv2d(x_BhwD.permute(0, 3, 1, 2), weight.view(-1, 1, 3, 3), padding=1, groups=x_BhwD.shape[-1])
+        sums = F.conv2d(
+            x_BhwD.permute(0, 3, 1, 2), weight.view(-1, 1, 3, 3), padding=1, groups=x_BhwD.shape[-1]
+        )
         sums = sums.permute(0, 2, 3, 1)
-        return self.round(sums * multiplier).clamp(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        return _limit(self.round(sums * multiplier))
 
     def hidden(self, y: Tensor) -> Tensor:
         if not self.quantised:
-            return F.linear(y, self.up.weight * self.up.ratio).clamp(0, ACTIVATION_LIMIT)
+            return _limit(F.linear(y, self.up.weight * self.up.ratio), 0)
         weight, multiplier = self.up.parts()
-        return self.floor((F.linear(y, weight) * multiplier).clamp(0, ACTIVATION_LIMIT))
+        return self.floor(_limit(F.linear(y, weight) * multiplier, 0))
 
     def forward(self, x_BhwD: Tensor) -> Tensor:
         y = self.convolve(self.norm(x_BhwD))
@@ -240,7 +258,9 @@ class LevelTwin(Rounding):
 
         def seen(k: int) -> Scaled:
             inputs = config.levels[k].bits * (4 if self.same_stride[k] else 1)
-            return Scaled(self.factors[k] ** 2 * width, inputs, unit_in=SIGN_UNIT, unit_out=RESIDUAL_UNIT, gain=0.5)
+            return Scaled(
+                self.factors[k] ** 2 * width, inputs, unit_in=SIGN_UNIT, unit_out=RESIDUAL_UNIT, gain=0.5
+            )
 
         self.rate = nn.Parameter(torch.zeros(RATE_ROWS, width))
         self.step = nn.Parameter(torch.randn(GROUPS, width) * 0.1)
@@ -255,11 +275,15 @@ class LevelTwin(Rounding):
         self.start = Scaled(GROUPS, level.head, width, unit_in=ACTIVATION_UNIT, unit_out=STATE_UNIT)
         self.start_bias = nn.Parameter(torch.zeros(GROUPS, level.head))
         self.embedding = nn.Parameter(torch.randn(level.chunks, 1 << CHUNK, level.head) * 0.3)
-        self.node = Scaled(level.chunks, NODES, level.head, unit_in=HIDDEN_UNIT, unit_out=LOGIT_UNIT, gain=0.5)
+        self.node = Scaled(
+            level.chunks, NODES, level.head, unit_in=HIDDEN_UNIT, unit_out=LOGIT_UNIT, gain=0.5
+        )
         self.node_bias = nn.Parameter(torch.zeros(level.chunks, NODES))
         phase_known = torch.tensor([[step < group for step in STEP_OF_PHASE] for group in range(GROUPS)])
         self.register_buffer("phase_known", phase_known, persistent=False)
-        self.register_buffer("phase_of_step", torch.tensor([2 * dy + dx for dy, dx in order.PHASES]), persistent=False)
+        self.register_buffer(
+            "phase_of_step", torch.tensor([2 * dy + dx for dy, dx in order.PHASES]), persistent=False
+        )
 
     def integer(self, value: Tensor, unit: float, limit: int = 32767) -> Tensor:
         """A parameter in integer units."""
@@ -280,8 +304,15 @@ class LevelTwin(Rounding):
         inputs = (order.gather_cells(tokens) if self.same_stride[k] else tokens).float()
         return order.spread_cells(_clamp(linear(inputs)), self.factors[k], rows, columns)
 
-    def logits(self, tokens: list[Tensor], index: int, previous: list[Tensor] | None, before: BlockKind | None,
-               rates_B: Tensor, groups_B: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(
+        self,
+        tokens: list[Tensor],
+        index: int,
+        previous: list[Tensor] | None,
+        before: BlockKind | None,
+        rates_B: Tensor,
+        groups_B: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Logits in steps of 1/64, N x L, and the signs they are for (0: no such position).
 
         groups_B: which group each batch entry is asked for. N: all cells of all entries.
@@ -300,7 +331,9 @@ class LevelTwin(Rounding):
         x = _clamp(x + _clamp(self.own(known.flatten(3))) + step)
         for block in self.blocks:
             x = block(x)
-        target = own[torch.arange(batch), :, :, self.phase_of_step[groups_B]].reshape(batch * rows * columns, -1)
+        target = own[torch.arange(batch), :, :, self.phase_of_step[groups_B]].reshape(
+            batch * rows * columns, -1
+        )
         return self._head(self.norm(x).view(batch, rows * columns, -1), groups_B, target), target
 
     def _head(self, y_BPD: Tensor, groups_B: Tensor, target_NL: Tensor) -> Tensor:
@@ -308,13 +341,15 @@ class LevelTwin(Rounding):
         state = self.round(torch.bmm(y_BPD, weight[groups_B].transpose(1, 2)) * multiplier[groups_B][:, None])
         state = _clamp(state) + self.integer(self.start_bias, STATE_UNIT)[groups_B][:, None]
         state = state.view(target_NL.shape[0], 1, -1)
-        bits = F.pad((target_NL > 0).to(torch.int64), (0, -self.config.bits % CHUNK)).view(len(target_NL), -1, CHUNK)
+        bits = F.pad((target_NL > 0).to(torch.int64), (0, -self.config.bits % CHUNK)).view(
+            len(target_NL), -1, CHUNK
+        )
         value = (bits * torch.tensor([8, 4, 2, 1])).sum(-1)
         table = self.integer(self.embedding, STATE_UNIT)
         chunks = table.shape[0]
         added = F.embedding(value + torch.arange(chunks) * (1 << CHUNK), table.flatten(0, 1))
         before = F.pad(added[:, :-1].cumsum(1), (0, 0, 1, 0))
-        hidden = self.floor(((state + before) * HIDDEN_SCALE).clamp(0, ACTIVATION_LIMIT))
+        hidden = self.floor(_limit((state + before) * HIDDEN_SCALE, 0))
         node, node_multiplier = self.node.parts()
         all_nodes = torch.bmm(hidden.transpose(0, 1), node.transpose(1, 2)) * node_multiplier[:, None]
         all_nodes = self.round(all_nodes) + self.integer(self.node_bias, LOGIT_UNIT)[:, None]
@@ -324,11 +359,13 @@ class LevelTwin(Rounding):
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
 
     def export(self, name: str) -> dict[str, Tensor]:
-        result = {f"{name}.rate": self.integer(self.rate, RESIDUAL_UNIT).round().to(torch.int16),
-                  f"{name}.step": self.integer(self.step, RESIDUAL_UNIT).round().to(torch.int16),
-                  f"{name}.start.bias": self.integer(self.start_bias, STATE_UNIT).round().to(torch.int16),
-                  f"{name}.embedding": self.integer(self.embedding, STATE_UNIT).round().to(torch.int16),
-                  f"{name}.node.bias": self.integer(self.node_bias, LOGIT_UNIT).round().to(torch.int16)}
+        result = {
+            f"{name}.rate": self.integer(self.rate, RESIDUAL_UNIT).round().to(torch.int16),
+            f"{name}.step": self.integer(self.step, RESIDUAL_UNIT).round().to(torch.int16),
+            f"{name}.start.bias": self.integer(self.start_bias, STATE_UNIT).round().to(torch.int16),
+            f"{name}.embedding": self.integer(self.embedding, STATE_UNIT).round().to(torch.int16),
+            f"{name}.node.bias": self.integer(self.node_bias, LOGIT_UNIT).round().to(torch.int16),
+        }
         for part in ("own", "start", "node"):
             result |= getattr(self, part).export(f"{name}.{part}")
         for k, linear in enumerate(self.coarse):
@@ -356,8 +393,15 @@ class PriorTwin(nn.Module):
             if isinstance(module, Rounding):
                 module.quantised = quantised
 
-    def level_bits(self, index: int, tokens: list[Tensor], previous: list[Tensor] | None, before: BlockKind | None,
-                   rates_B: Tensor, groups_B: Tensor) -> Tensor:
+    def level_bits(
+        self,
+        index: int,
+        tokens: list[Tensor],
+        previous: list[Tensor] | None,
+        before: BlockKind | None,
+        rates_B: Tensor,
+        groups_B: Tensor,
+    ) -> Tensor:
         """Bits that one group of each batch entry costs, N x L (0 where a cell has no such position)."""
         level: LevelTwin = self.levels[index]  # type: ignore[assignment]
         logits, target = level.logits(tokens, index, previous, before, rates_B, groups_B)
@@ -367,5 +411,8 @@ class PriorTwin(nn.Module):
     @torch.no_grad()
     def export(self) -> dict[str, Tensor]:
         """The integer tensors of this kind of block, by the names of bsqcodec.prior.tensors."""
-        return {name: tensor for index, level in enumerate(self.levels)
-                for name, tensor in level.export(f"{self.kind.label}.{index}").items()}  # type: ignore[operator]
+        return {
+            name: tensor
+            for index, level in enumerate(self.levels)
+            for name, tensor in level.export(f"{self.kind.label}.{index}").items()
+        }  # type: ignore[operator]

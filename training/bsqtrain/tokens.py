@@ -2,8 +2,9 @@
 
     # B batch · H, W positions of a level · L bits per token
 
-A file holds clips; a clip is a key frame and the tubes that follow it (none for a picture). Flipping tokens is not
-possible (they do not mean pictures that are flipped), cropping is: all levels at once, at multiples of the coarsest stride.
+A file holds clips; a clip is a key frame and the tubes that follow it (none for a picture). Flipping tokens
+is not possible (they do not mean pictures that are flipped), cropping is: all levels at once, at multiples of
+the coarsest stride.
 """
 
 import os
@@ -27,8 +28,8 @@ Levels = tuple[tuple[int, int], ...]  # (stride, bits) per level
 class Clip:
     """Tokens of one GOP.
 
-    key_rate, tube_rate: rate indices 0..1000. blocks: per block and level H x W x ceil(L / 8) uint8, bits packed along the
-    last axis, first bit highest; block 0 is the key frame.
+    key_rate, tube_rate: rate indices 0..1000. blocks: per block and level H x W x ceil(L / 8) uint8, bits
+    packed along the last axis, first bit highest; block 0 is the key frame.
     """
 
     key_rate: int
@@ -58,14 +59,20 @@ class Clip:
 
 def save_clips(path: Path, levels: Levels, clips: Sequence[Clip]) -> None:
     """Write clips into one .npz file, which appears whole."""
-    index = np.array([(clip.key_rate, clip.tube_rate, len(clip.blocks), clip.rows, clip.columns) for clip in clips],
-                     dtype=np.int64).reshape(-1, 5)
+    index = np.array(
+        [(clip.key_rate, clip.tube_rate, len(clip.blocks), clip.rows, clip.columns) for clip in clips],
+        dtype=np.int64,
+    ).reshape(-1, 5)
     data = [level.reshape(-1) for clip in clips for block in clip.blocks for level in block]
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
-            np.savez(file, levels=np.array(levels, dtype=np.int64), index=index,
-                     data=np.concatenate(data) if data else np.zeros(0, np.uint8))
+            np.savez(
+                file,
+                levels=np.array(levels, dtype=np.int64),
+                index=index,
+                data=np.concatenate(data) if data else np.zeros(0, np.uint8),
+            )
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -88,7 +95,9 @@ def load_clips(path: Path) -> tuple[Levels, list[Clip]]:
                 shape = (rows * levels[0][0] // stride, columns * levels[0][0] // stride, -(-bits // 8))
                 size = int(np.prod(shape))
                 if start + size > data.size:
-                    raise InputError(f"{path}: token cache holds {data.size} bytes, expected at least {start + size}")
+                    raise InputError(
+                        f"{path}: token cache holds {data.size} bytes, expected at least {start + size}"
+                    )
                 grids.append(data[start : start + size].reshape(shape))
                 start += size
             blocks.append(tuple(grids))
@@ -130,10 +139,15 @@ class TokenSampler:
     def batch(self, size: int, crop: int, before: BlockKind | None, source: random.Random) -> Batch:
         """size crops of crop x crop positions of the coarsest level; smaller clips are left out."""
         blocks = 3 if before is BlockKind.TUBE else 1
-        candidates = [clip for clip in self._clips
-                      if min(clip.rows, clip.columns) >= crop and len(clip.blocks) >= blocks]
+        candidates = [
+            clip
+            for clip in self._clips
+            if min(clip.rows, clip.columns) >= crop and len(clip.blocks) >= blocks
+        ]
         if not candidates:
-            raise InputError(f"no clip of the token cache is {crop} positions wide and high and {blocks} blocks long")
+            raise InputError(
+                f"no clip of the token cache is {crop} positions wide and high and {blocks} blocks long"
+            )
         crops, earlier, rates = [], [], []
         for _ in range(size):
             clip = source.choice(candidates)
@@ -145,7 +159,9 @@ class TokenSampler:
             crops.append(self._crop(clip.blocks[block], row, column, crop))
             rates.append(clip.rate(block))
         stacked = [torch.stack(level) for level in zip(*crops, strict=True)]
-        return Batch(stacked, [torch.stack(level) for level in zip(*earlier, strict=True)] if earlier else None, rates)
+        return Batch(
+            stacked, [torch.stack(level) for level in zip(*earlier, strict=True)] if earlier else None, rates
+        )
 
     def _crop(self, block: tuple[np.ndarray, ...], row: int, column: int, crop: int) -> list[Tensor]:
         result = []
