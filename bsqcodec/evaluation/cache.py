@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
 from bsqcodec.evaluation.measures import MEASURES_VERSION, FrameScore
 from bsqcodec.evaluation.trial import Result, Trial
 from bsqcodec.whole_file import whole_file
@@ -24,7 +22,11 @@ class Cache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder if folder is not None else user_cache_path("bsqcodec") / "rd-curve"
+        if folder is None:
+            from platformdirs import user_cache_path  # of the extra `eval`, which match_bytes does without
+
+            folder = user_cache_path("bsqcodec") / "rd-curve"
+        self.folder = folder
 
     def get(self, trial: Trial) -> Result | None:
         """The result remembered, under the item's present name; None where there is none that can be read."""
