@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import cbor2
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bitstream.samples import film, still
@@ -184,11 +184,13 @@ LISTS = st.lists(LEAVES, max_size=5)
 MAPS = st.dictionaries(st.text(max_size=30), LISTS, max_size=5)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(item=st.dictionaries(st.integers(0, 2**64 - 1), LEAVES | LISTS | MAPS, max_size=5))
 def test_everything_allowed_passes_unchanged(item: object) -> None:
     assert cbor.decode(memoryview(cbor.encode(item)), 0, 5) == item
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(max_size=60))
 @example(b"\xd9\xd9\xf7\x00")
 def test_random_cbor_is_decoded_or_refused(data: bytes) -> None:
@@ -199,6 +201,7 @@ def test_random_cbor_is_decoded_or_refused(data: bytes) -> None:
     assert cbor.encode(decoded) == data
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=st.integers(0, 2**63 - 1), tail=st.binary(max_size=3))
 def test_varints(value: int, tail: bytes) -> None:
     encoded = encode_varint(value)
@@ -208,6 +211,7 @@ def test_varints(value: int, tail: bytes) -> None:
     assert len(encoded) == max(1, -(-value.bit_length() // 7))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(max_size=80))
 def test_random_gops_are_decoded_or_refused(data: bytes) -> None:
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bitstream.test_damage import DATA, chunk, positions
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bsqcodec.bitstream import Gop, StreamReader, describe
@@ -41,7 +41,7 @@ def test_the_damages_reach_what_they_are_meant_for() -> None:
     assert len(DAMAGES) == 10
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(junk=st.binary(max_size=400))
 def test_junk_between_two_chunks_costs_nothing_else(junk: bytes) -> None:
     place = positions(b"GOPS")[2]
