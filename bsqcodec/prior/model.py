@@ -9,8 +9,9 @@ this and all coarser levels, the rate index, and which group comes next. It neve
 a stream without its finest levels decodes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -70,6 +71,12 @@ def _clamp(x: Tensor) -> Tensor:
     return x.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
 
 
+def _strips(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of a few hundred rows of each at a time."""
+    for start in range(0, rows[0].shape[0], STRIP):
+        yield tuple(tensor[start : start + STRIP] for tensor in rows)
+
+
 class _Block:
     """Residual block: `c` = 3x3 + MLP; `w`, `s` = 3x3 + attention in (shifted) windows, then MLP.
 
@@ -107,26 +114,26 @@ class _Block:
                 count: bias_A1PP.expand(-1, count, -1, -1).reshape(-1, size, size) for count in set(strips)
             }
             return WindowState(tiling, tuple(shared[count] for count in strips))
-        mask_1MPP = hidden_MPP.to(bias_A1PP).mul_(MASK).repeat(batch, 1, 1)[None]
-        return WindowState(
-            tiling, tuple((bias_A1PP + mask).reshape(-1, size, size) for mask in mask_1MPP.split(strips, 1))
-        )
+        mask_MPP = hidden_MPP.to(bias_A1PP).mul_(MASK).repeat(batch, 1, 1)
+        ends = list(accumulate(strips))
+        masks = [mask_MPP[end - count : end] for count, end in zip(strips, ends, strict=True)]
+        return WindowState(tiling, tuple((bias_A1PP + mask).reshape(-1, size, size) for mask in masks))
 
     def __call__(self, x_BhwD: Tensor, state: WindowState | None) -> None:
         """Adds to x_BhwD in place."""
         x_ND = x_BhwD.view(-1, x_BhwD.shape[-1])
         normal = torch.empty_like(x_BhwD)
-        for y, x in zip(normal.view(x_ND.shape).split(STRIP), x_ND.split(STRIP), strict=True):
+        for y, x in _strips(normal.view(x_ND.shape), x_ND):
             y.copy_(normalise(x))
         mixed = convolve(normal, self.mix, self.mix_multiplier)
         if state is None:
-            for x, y in zip(x_ND.split(STRIP), mixed.reshape(x_ND.shape).split(STRIP), strict=True):
+            for x, y in _strips(x_ND, mixed.reshape(x_ND.shape)):
                 self._feed_forward(x, y)
             return
         seen = state.tiling.join(
             self._attend(state.tiling.cut(mixed.to(torch.int8)), state.biases), x_BhwD.shape[0]
         )
-        for x, y in zip(x_ND.split(STRIP), seen.reshape(x_ND.shape).split(STRIP), strict=True):
+        for x, y in _strips(x_ND, seen.reshape(x_ND.shape)):
             _clamp(x.add_(self.out(y)))
             self._feed_forward(x, normalise(x))
 
@@ -287,12 +294,13 @@ class Prior:
         """N x hidden for the positions of a group (batch by batch, row-major); what follows it in
         tokens_BHWL is not read.
         """
+        _, height, width, _ = tokens_BHWL.shape
         known = tokens_BHWL.clone()
         for later in range(group, GROUPS):
             rows, columns = order.group_slice(later)
             known[:, rows, columns] = 0
         states = self._nets[kind][level].start_states(state, group, order.gather_cells(known))
-        rows_g, columns_g = order.group_shape(*tokens_BHWL.shape[1:3], group)
+        rows_g, columns_g = order.group_shape(height, width, group)
         return states[:, :rows_g, :columns_g].reshape(-1, states.shape[-1])
 
     @torch.no_grad()

@@ -79,7 +79,7 @@ class RangeLevelEncoder:
                 and (point - lower) % _STATE < span
                 and (point < lower) == (sealed < lower)
             ):
-                data = b"".join(word.to_bytes(4, "big") for word in words[:position]) + point.to_bytes(
+                data: bytes = b"".join(word.to_bytes(4, "big") for word in words[:position]) + point.to_bytes(
                     8, "big"
                 )
                 return data.rstrip(b"\0")

@@ -85,15 +85,16 @@ class PriorTask:
     """What the trainer needs to train one kind's net."""
 
     def __init__(self, twin: PriorTwin, sampler: TokenSampler, recipe: PriorRecipe, seed: int = 0) -> None:
-        self.model, self.sampler, self.recipe, self.seed = twin, sampler, recipe, seed
-        self.objective = PriorObjective(twin)
+        self.model: nn.Module = twin
+        self.objective: nn.Module = PriorObjective(twin)
+        self.twin, self.sampler, self.recipe, self.seed = twin, sampler, recipe, seed
         self.config: dict[str, Any] = {"kind": twin.kind.label, "prior": twin.config.to_json()}
         self._coarse_crop = sampler.largest_crop(recipe.coarse_crop)
         self._crop = sampler.largest_crop(recipe.crop)
 
     def batch(self, step: int, rank: int, progress: float) -> tuple[Any, ...]:
         """See Task; roundings are switched on when their time has come."""
-        self.model.quantise(progress >= self.recipe.float_share)
+        self.twin.quantise(progress >= self.recipe.float_share)
         source = random.Random(f"{self.seed} {step} {rank}")
         before = self.sampler.draw_previous(source)
         fine = self.sampler.batch(self.recipe.batch, self._crop, before, source)
@@ -274,7 +275,9 @@ def measure_prior(
     if not count:
         raise InputError(f"no held-out {kind.label} blocks to measure the prior on")
     twin.quantise(True)
-    return PriorReport(kind, count, *totals.tolist(), levels=tuple((per_level[0] / per_level[1]).tolist()))
+    raw_bits, table, smooth, coded_bits = totals.tolist()
+    levels = tuple((per_level[0] / per_level[1]).tolist())
+    return PriorReport(kind, count, raw_bits, table, smooth, coded_bits, levels)
 
 
 def _twin_bits(

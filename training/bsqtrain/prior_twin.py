@@ -71,7 +71,7 @@ class _Through(torch.autograd.Function):
 
 def through(exact: Tensor, smooth: Tensor) -> Tensor:
     """exact, with the gradient of smooth."""
-    result: Tensor = _Through.apply(exact.detach(), smooth)
+    result: Tensor = _Through.apply(exact.detach(), smooth)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -160,6 +160,9 @@ class Normalise(Rounding):
 
 
 class Attention(Rounding):
+    exp2: Tensor
+    relative: Tensor
+
     def __init__(self, config: LevelPriorConfig) -> None:
         super().__init__()
         self.config = config
@@ -195,7 +198,8 @@ class Attention(Rounding):
             exact = (2.0**SOFTMAX_SHIFT / total.detach().double()).floor().float() * 2.0**-SOFTMAX_SHIFT
             share = through(exact, share)
         mixed = self.round(weights @ v * share).transpose(1, 2).reshape(windows, size, width)
-        return self.out(tiling.join(mixed, batch))
+        y_BhwD: Tensor = self.out(tiling.join(mixed, batch))
+        return y_BhwD
 
     def export(self, name: str) -> dict[str, Tensor]:
         return {
@@ -248,6 +252,9 @@ class Block(Rounding):
 
 class LevelTwin(Rounding):
     """One level of one kind of block."""
+
+    phase_known: Tensor
+    phase_of_step: Tensor
 
     def __init__(self, config: PriorConfig, kind: BlockKind, index: int) -> None:
         super().__init__()
@@ -411,8 +418,7 @@ class PriorTwin(nn.Module):
     @torch.no_grad()
     def export(self) -> dict[str, Tensor]:
         """The integer tensors of this kind of block, by the names of bsqcodec.prior.tensors."""
-        return {
-            name: tensor
-            for index, level in enumerate(self.levels)
-            for name, tensor in level.export(f"{self.kind.label}.{index}").items()
-        }  # type: ignore[operator]
+        tensors: dict[str, Tensor] = {}
+        for index, level in enumerate(self.levels):
+            tensors |= level.export(f"{self.kind.label}.{index}")  # type: ignore[operator]
+        return tensors
