@@ -1,6 +1,7 @@
 """Options and kinds of value that several verbs share."""
 
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -10,36 +11,28 @@ import click
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?" + _NUMBER, re.ASCII)
+_SIZE = re.compile(_NUMBER + r"(|[kmg]i?)b?", re.ASCII | re.IGNORECASE)
 
 
 def seconds(text: str) -> Fraction:
     """A time as seconds or [hours:]minutes:seconds, exact: 12.5, 1:02.25, 0:01:02."""
-    *larger, last = text.split(":")
-    try:
-        if len(larger) > 2 or not all(part.isascii() and part.isdigit() for part in larger):
-            raise ValueError
-        value = Fraction(last)
-        for exponent, part in enumerate(reversed(larger), start=1):
-            value += int(part) * 60**exponent
-        if value < 0:
-            raise ValueError
-    except (ValueError, ZeroDivisionError) as error:
+    found = _TIME.fullmatch(text)
+    if found is None:
         forms = "seconds (12.5) or hours:minutes:seconds (0:01:02.5)"
-        raise click.BadParameter(f"{text!r} is not a time: {forms}") from error
-    return value
+        raise click.BadParameter(f"{text!r} is not a time: {forms}")
+    hours, minutes, rest = found.groups()
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + Fraction(rest)
 
 
 def byte_count(text: str) -> int:
     """A size in bytes: 300000, 300k, 2M, 1.5MB, 64Ki."""
-    lower = text.lower().removesuffix("b")
-    digits = lower.rstrip("kmgi")
-    try:
-        size = int(Fraction(digits) * UNITS[lower[len(digits) :]])
-        if size < 1:
-            raise ValueError
-    except (ValueError, KeyError, ZeroDivisionError) as error:
+    found = _SIZE.fullmatch(text)
+    size = 0 if found is None else int(Fraction(found[1]) * UNITS[found[2].lower()])
+    if size < 1:
         forms = "bytes, or with k, M, G (thousands), Ki, Mi, Gi"
-        raise click.BadParameter(f"{text!r} is not a size: {forms}") from error
+        raise click.BadParameter(f"{text!r} is not a size: {forms}")
     return size
 
 

@@ -69,6 +69,18 @@ def preset(text: str) -> tuple[str, str]:
     metavar="CODEC=NAME",
     help="another preset of a video codec, such as x264=slow (repeat)",
 )
+@click.option(
+    "--ffmpeg",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="this ffmpeg for the video codecs, and for VMAF if it has it",
+)
+@click.option(
+    "--lpips",
+    type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+    metavar="BACKBONE HEADS",
+    help="LPIPS: torchvision's AlexNet and the v0.1 heads, both .pth",
+)
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="of each codec")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="trials at once")
 @click.option("--cluster", metavar="ADDRESS", help="a Dask scheduler whose workers run the trials")
@@ -102,6 +114,8 @@ def rd_curve(
     device: str,
     settings: str,
     presets: tuple[tuple[str, str], ...],
+    ffmpeg: Path | None,
+    lpips: tuple[Path, Path] | None,
     threads: int,
     jobs: int,
     cluster: str | None,
@@ -120,11 +134,13 @@ def rd_curve(
     from bsqcodec.evaluation.bsq import QUALITIES
     from bsqcodec.evaluation.cache import Cache
     from bsqcodec.evaluation.evaluate import Selection, choose, evaluate, pictures, write_outputs
+    from bsqcodec.evaluation.ffmpeg import Ffmpeg
     from bsqcodec.evaluation.registry import CodecOptions, build_codecs
     from bsqcodec.evaluation.runner import cluster as on_cluster
     from bsqcodec.evaluation.runner import local_jobs, single_thread
     from bsqcodec.evaluation.sources import Kind
     from bsqcodec.evaluation.tables import summary
+    from bsqcodec.evaluation.trial import Judges
     from bsqcodec.evaluation.video import Settings
 
     console = Console(quiet=quiet)
@@ -132,6 +148,7 @@ def rd_curve(
     chosen = choose(sources, path, Selection(only, frames, size, wanted, sequence))
     options = CodecOptions(
         settings=Settings(settings),
+        ffmpeg=ffmpeg,
         presets=presets,
         threads=threads,
         qualities=qualities or QUALITIES,
@@ -141,6 +158,8 @@ def rd_curve(
         device=device,
     )
     codecs = build_codecs(names, chosen.kind, options)
+    program = None if ffmpeg is None else Ffmpeg(ffmpeg)
+    judges = Judges(lpips, program if program is not None and program.has_vmaf() else None)
     store = None if no_cache else Cache(cache)
     if threads == 1:
         single_thread()
@@ -150,6 +169,7 @@ def rd_curve(
             codecs,
             cache=store,
             executor=executor,
+            judges=judges,
             jobs=jobs,
             on_progress=TrialsProgress(quiet=quiet),
         )

@@ -1,0 +1,73 @@
+"""A small model with random weights: what the command line does must not depend on how good a model is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_model
+from bsqc.main import cli
+from calling import Run, Start
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from bsqcodec.samples import clip, picture
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the tiny preset, untrained."""
+    return tiny_model.make(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photo.png (100 x 70) and clip/, six numbered pictures (96 x 64)."""
+    folder = tmp_path_factory.mktemp("media")
+    Image.fromarray(picture()[100:170, 180:280]).save(folder / "photo.png")
+    (folder / "clip").mkdir()
+    for number, frame in enumerate(clip(6)):
+        Image.fromarray(frame[:64, :96]).save(folder / "clip" / f"{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """Call bsqc in this process and check its exit code; no traceback may be seen."""
+
+    def call(*arguments: object, code: int = 0, stdin: bytes | None = None) -> Result:
+        result = CliRunner().invoke(cli, [str(value) for value in arguments], input=stdin)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def start() -> Start:
+    """Start bsqc as a process of its own, all three streams piped."""
+
+    def call(*arguments: object) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "bsqc", *map(str, arguments)]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def photo_stream(tmp_path_factory: pytest.TempPathFactory, run: Run, media: Path, model: Path) -> Path:
+    """media/photo.png as a stream. Not to be changed."""
+    path = tmp_path_factory.mktemp("photo") / "photo.bsq"
+    run("encode", media / "photo.png", path, "--model", model)
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip_stream(tmp_path_factory: pytest.TempPathFactory, run: Run, media: Path, model: Path) -> Path:
+    """media/clip as a stream of three GOPs of two frames. Not to be changed."""
+    path = tmp_path_factory.mktemp("clip") / "clip.bsq"
+    run("encode", media / "clip", path, "--model", model, "--gop", 2)
+    return path
