@@ -67,7 +67,7 @@ def identity(trial: Trial) -> Identity:
         "version": trial.codec.version(),
         "value": trial.value,
         "measures": MEASURES_VERSION,
-    }
+    } | ({"judges": judges} if (judges := trial.judges.identity()) else {})
 
 
 def result_from(stored: dict[str, Any]) -> Result:

@@ -1,6 +1,9 @@
 """How many bytes of a coded file are the codec's own, and how many its container's."""
 
+import io
 from pathlib import Path
+
+from bsqcodec.bitstream import Gop, StreamReader
 
 BOXES = frozenset({".mp4", ".avif", ".jp2"})
 PAYLOAD_BOXES = (b"mdat", b"jp2c")
@@ -10,7 +13,7 @@ JPEG_APPLICATION = range(0xE0, 0xF0)
 
 def payload_bytes(path: Path) -> int:
     """Bytes of the file that are coded pictures: without the boxes of MP4, AVIF and JP2, the chunk headers of
-    WebP and the application segments of JPEG. A file of another kind counts whole."""
+    WebP, the application segments of JPEG, all but the coded tokens of .bsq. Others count whole."""
     data = path.read_bytes()
     if path.suffix in BOXES:
         return _boxes(data)
@@ -18,6 +21,8 @@ def payload_bytes(path: Path) -> int:
         return _webp(data)
     if path.suffix == ".jpg":
         return _jpeg(data)
+    if path.suffix == ".bsq":
+        return _bsq(data)
     return len(data)
 
 
@@ -53,3 +58,8 @@ def _jpeg(data: bytes) -> int:
             application += length
         at += length
     return len(data) - application
+
+
+def _bsq(data: bytes) -> int:
+    gops = (event for event in StreamReader(io.BytesIO(data)) if isinstance(event, Gop))
+    return sum(len(part) for gop in gops for row in gop.parts for part in row)

@@ -17,7 +17,9 @@ from bsqcodec.evaluation.report import report
 from bsqcodec.evaluation.runner import Outcome, Progress, plan, run
 from bsqcodec.evaluation.sources import Item, Kind, Source, find_items
 from bsqcodec.evaluation.tables import Evaluation, compressai_json, points_csv, points_json, summary
+from bsqcodec.evaluation.trial import Judges
 from bsqcodec.evaluation.views import ItemViews, item_views
+from bsqcodec.metrics.lpips import BACKBONE, load_lpips
 from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE
 from bsqcodec.whole_file import whole_file
 
@@ -90,11 +92,12 @@ def evaluate(
     *,
     cache: Cache | None,
     executor: Executor | None,
+    judges: Judges | None = None,
     jobs: int = 1,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Evaluation, Outcome]:
     """Run all trials and compare; InputError where every one of them failed, with the first reason."""
-    trials, unreadable = plan(chosen.items, codecs)
+    trials, unreadable = plan(chosen.items, codecs, judges)
     outcome = run(trials, cache=cache, executor=executor, on_progress=on_progress)
     failures = (*unreadable, *outcome.failures)
     compared = compare(outcome.results, failures, codecs)
@@ -102,7 +105,7 @@ def evaluate(
         reasons = list(dict.fromkeys(failure.reason for failure in failures))
         raise InputError("; ".join(reasons[:3]) or "nothing to evaluate")
     published = tuple(published_curves(_published_name(chosen)))
-    notes = tuple(_notes(chosen, compared, jobs))
+    notes = tuple(_notes(chosen, compared, jobs) + _judge_notes(judges or Judges(), chosen.kind))
     return Evaluation(chosen.title, compared, published, failures, notes, chosen.kind is Kind.CLIP), outcome
 
 
@@ -139,6 +142,15 @@ def _notes(chosen: Chosen, compared: Compared, jobs: int) -> list[str]:
         notes += [f"Scaled first to {width}x{height}, bicubic."]
     if jobs != 1:
         notes += ["Times: of several trials at once on one machine, so longer than alone."]
+    return notes
+
+
+def _judge_notes(judges: Judges, kind: Kind) -> list[str]:
+    notes = []
+    if judges.lpips is not None:
+        notes.append(f"LPIPS v0.1, backbone {BACKBONE}, {load_lpips(*judges.lpips).digest}.")
+    if judges.vmaf is not None and kind is Kind.CLIP:
+        notes.append(f"VMAF: default model of {judges.vmaf.version()}, on 4:2:0 made of R'G'B'.")
     return notes
 
 

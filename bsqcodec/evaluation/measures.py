@@ -70,7 +70,7 @@ class FrameScore:
     lpips: float | None = None
 
 
-FrameMeasure = Callable[[np.ndarray, np.ndarray], float]
+FrameMeasure = Callable[[np.ndarray, np.ndarray], float | None]
 
 
 def score_frame(reference: np.ndarray, picture: np.ndarray, lpips: FrameMeasure | None = None) -> FrameScore:

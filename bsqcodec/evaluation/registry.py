@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bsqcodec.errors import InputError
 from bsqcodec.evaluation.bsq import DEFAULT_MODEL, QUALITIES, BsqCodec
 from bsqcodec.evaluation.codecs import Codec
+from bsqcodec.evaluation.ffmpeg import Ffmpeg, FfmpegCodec
 from bsqcodec.evaluation.sources import Kind
 from bsqcodec.evaluation.stills import FORMATS, PillowCodec
 from bsqcodec.evaluation.video import ENCODERS, PyavCodec, Settings, VideoSettings
@@ -17,11 +19,13 @@ OWN, ANCHORS = "bsqc", "anchors"
 class CodecOptions:
     """How the codecs are set.
 
-    presets: (video codec, its preset); threads: of each encoder and decoder; qualities, levels, efforts,
-    model, device: of bsqc, one curve for each number of levels (None: all) and effort.
+    ffmpeg: a program for the video codecs, else PyAV's libraries; presets: (video codec, its preset);
+    threads: of each encoder and decoder; qualities, levels, efforts, model, device: of bsqc, one curve for
+    each number of levels (None: all) and effort.
     """
 
     settings: Settings = Settings.DEFAULT
+    ffmpeg: Path | None = None
     presets: tuple[tuple[str, str], ...] = ()
     threads: int = 1
     qualities: tuple[float, ...] = QUALITIES
@@ -34,7 +38,8 @@ class CodecOptions:
 def build_codecs(names: tuple[str, ...], kind: Kind, options: CodecOptions) -> list[Codec]:
     """The codecs of these names for this kind of item; all there are where no name is given.
 
-    `anchors` stands for all but bsqc. InputError for an unknown name, or one that codes the other kind only.
+    `anchors` stands for all but bsqc. InputError for an unknown name, or one that codes the other kind only;
+    ModelError or DependencyError where the software of one cannot be loaded.
     """
     anchors = _anchors(kind, options)
     known: dict[str, Sequence[Codec]] = {OWN: _own(options), ANCHORS: list(anchors.values())}
@@ -46,6 +51,8 @@ def build_codecs(names: tuple[str, ...], kind: Kind, options: CodecOptions) -> l
             fault = f"codes no {kind.value}s" if name in everything else "no such codec"
             raise InputError(f"{name}: {fault}; there are {', '.join(known)}")
         codecs += [codec for codec in known[name] if codec not in codecs]
+    for codec in codecs:
+        codec.version()
     return codecs
 
 
@@ -66,4 +73,8 @@ def _anchors(kind: Kind, options: CodecOptions) -> dict[str, Codec]:
     settings = {
         name: VideoSettings(name, options.settings, presets.get(name), options.threads) for name in ENCODERS
     }
+    if options.ffmpeg is not None:
+        program = Ffmpeg(options.ffmpeg)
+        program.version()
+        return {name: FfmpegCodec(chosen, program) for name, chosen in settings.items()}
     return {name: PyavCodec(chosen) for name, chosen in settings.items()}

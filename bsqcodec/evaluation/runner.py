@@ -12,7 +12,7 @@ from bsqcodec.errors import BsqError, DependencyError, InputError
 from bsqcodec.evaluation.cache import Cache
 from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.sources import Item, digest
-from bsqcodec.evaluation.trial import Result, Trial, run_trial
+from bsqcodec.evaluation.trial import Judges, Result, Trial, run_trial
 
 CLUSTER_ATTEMPTS = 3
 CLUSTER_PATIENCE = "20s"
@@ -48,7 +48,9 @@ class Outcome:
     cached: int
 
 
-def plan(items: Sequence[Item], codecs: Sequence[Codec]) -> tuple[list[Trial], list[Failure]]:
+def plan(
+    items: Sequence[Item], codecs: Sequence[Codec], judges: Judges | None = None
+) -> tuple[list[Trial], list[Failure]]:
     """All trials of a set, item by item, and the items whose files cannot even be read."""
     trials: list[Trial] = []
     unreadable: list[Failure] = []
@@ -58,7 +60,11 @@ def plan(items: Sequence[Item], codecs: Sequence[Codec]) -> tuple[list[Trial], l
         except BsqError as error:
             unreadable += [Failure(item.name, codec.name, 0, str(error)) for codec in codecs]
             continue
-        trials += [Trial(item, fingerprint, codec, value) for codec in codecs for value in codec.knob.values]
+        trials += [
+            Trial(item, fingerprint, codec, value, judges or Judges())
+            for codec in codecs
+            for value in codec.knob.values
+        ]
     return trials, unreadable
 
 

@@ -16,10 +16,25 @@ import numpy as np
 from bsqcodec.errors import InputError
 from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.containers import payload_bytes
+from bsqcodec.evaluation.ffmpeg import Ffmpeg, Vmaf
 from bsqcodec.evaluation.measures import FrameScore, score_frame
-from bsqcodec.evaluation.sources import Item, Source, digest
+from bsqcodec.evaluation.sources import Item, Kind, Source, digest
+from bsqcodec.metrics.lpips import load_lpips
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Measures that need what is not in the package. lpips: files of backbone and heads; vmaf: an ffmpeg."""
+
+    lpips: tuple[Path, Path] | None = None
+    vmaf: Ffmpeg | None = None
+
+    def identity(self) -> str:
+        """What their figures depend on, empty without any."""
+        parts = [] if self.lpips is None else [f"lpips {load_lpips(*self.lpips).digest}"]
+        return " ".join(parts + ([] if self.vmaf is None else [f"vmaf {self.vmaf.version()}"]))
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Trial:
     digest: str
     codec: Codec
     value: float
+    judges: Judges = Judges()
 
 
 @dataclass(frozen=True)
@@ -77,13 +93,19 @@ def run_trial(trial: Trial) -> Result:
         decoded = _timed(codec.decode(coded, source.info))
         scores: list[FrameScore] = []
         references = Source(item).rgb_frames()
+        lpips = None if trial.judges.lpips is None else load_lpips(*trial.judges.lpips)
+        vmaf = None
+        if trial.judges.vmaf is not None and item.kind is Kind.CLIP:
+            vmaf = Vmaf(trial.judges.vmaf, source.info, Path(folder))
         for picture, seconds in decoded:
             reference = next(references, None)
             if reference is None:
                 raise InputError(
                     f"{item.path}: {codec.name} gave more frames than the source's {len(scores)}"
                 )
-            scores.append(score_frame(reference, picture))
+            scores.append(score_frame(reference, picture, lpips))
+            if vmaf is not None:
+                vmaf.add(reference, picture)
             decode_seconds = seconds
         if not scores or next(references, None) is not None:
             raise InputError(
@@ -101,6 +123,7 @@ def run_trial(trial: Trial) -> Result:
             decode_seconds=decode_seconds,
             machine=machine(),
             frames=tuple(scores),
+            vmaf=None if vmaf is None else vmaf.score(),
         )
 
 
