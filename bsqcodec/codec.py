@@ -173,7 +173,7 @@ class Encoder:
                 width=width, height=height, model_name=weights.card.name, model_digest=weights.digest,
                 levels=self._levels, quality_hundredths=round(100 * self.options.q), still=still,
                 max_gop_frames=self._gop_frames, tube_frames=weights.card.tokenizer.tube_frames,
-                time_base=time_base, rotation=rotation, creator=f"bsqcodec {VERSION}",
+                time_base=time_base, rotation=rotation, creator="" if still else f"bsqcodec {VERSION}",
                 colour=bitstream.Colour(
                     colour.primaries, colour.transfer, colour.matrix, colour.full_range, colour.bit_depth
                 ),
@@ -274,7 +274,7 @@ class Decoder:
     """Reads a stream front to back. `header`, `metadata` and `audio_tracks` are known at once.
 
     levels: decode only the coarsest so many. start, duration: seconds; frames outside are left out and
-    times count from the first one kept. keep_going: damage is yielded as Damage instead of raised. model: a
+    times count from the start. keep_going: damage is yielded as Damage instead of raised. model: a
     weights file to use in place of the one that ships under the header's name. Raises FormatError,
     ModelError (other weights needed).
 
@@ -310,7 +310,7 @@ class Decoder:
         self._coder = GopCoder(weights, on, self._clock)
         self._start = start or Fraction(0)
         self._end = None if duration is None else self._start + duration
-        self._origin: int | None = None  # pts of the first frame kept
+        self._shift = round(self._start / self.header.time_base)
         self._frames = self._gops = self._damages = 0
         if self._start:
             self._reader.seek_time(self._start)
@@ -337,6 +337,7 @@ class Decoder:
         for event in self._all_events():
             if isinstance(event, Damage):
                 self._damages += 1
+                self._gops += event.gop_index is not None
                 yield event
             elif isinstance(event, bitstream.AudioPackets):
                 yield from self._sound(event)
@@ -376,20 +377,14 @@ class Decoder:
             with self._clock("synthesis"):
                 frames = self._tokenizer.synthesise(kind, tokens, rate, header.height, header.width)
             for number in range(shown, shown + count):
-                pts = gop.pts[number]
-                if self._keeps(pts):
+                pts, length = gop.pts[number] - self._shift, gop.durations[number]
+                if pts < 0 < pts + length:  # on screen when the selection begins
+                    pts, length = 0, pts + length
+                beyond = self._end is not None and gop.pts[number] * header.time_base >= self._end
+                if pts >= 0 and not beyond:
                     self._frames += 1
-                    origin = self._origin or 0
-                    yield Frame(frames[number - shown], pts - origin, gop.durations[number])
+                    yield Frame(frames[number - shown], pts, length)
             shown += count
-
-    def _keeps(self, pts: int) -> bool:
-        at = pts * self.header.time_base
-        if at < self._start or (self._end is not None and at >= self._end):
-            return False
-        if self._origin is None:
-            self._origin = pts if self._start else 0
-        return True
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:
@@ -418,8 +413,8 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
 def read_tokens(
     fileobj: BinaryIO, *, model_file: Path | None = None
 ) -> Iterator[tuple[Gop, list[tuple[BlockKind, Tokens]]]]:
-    """The tokens of a stream, GOP by GOP, without synthesis: per block its kind and one (H, W, L) uint8 array of
-    {0, 1} for each level. Raises as Decoder."""
+    """The tokens of a stream, GOP by GOP, without synthesis: per block its kind and one (H, W, L) uint8 array
+    of {0, 1} for each level. Raises as Decoder."""
     reader = bitstream.StreamReader(fileobj)
     weights = _weights_for(reader.header, model_file)
     coder = GopCoder(weights, torch.device("cpu"), _Clock())

@@ -128,19 +128,24 @@ class GopCoder:
 
     def finish(self, gop: GopTokens) -> CodedGop:
         """The smallest way to store the GOP."""
-        levels = len(gop.blocks[0][1])
-        crcs = tuple(
-            token_crc(np.packbits(tokens[level]).tobytes() for _, tokens in gop.blocks)
-            for level in range(levels)
-        )
-        best = self._coded(CodingMode.RAW, gop, crcs)
+        crcs = self.crcs(gop)
+        best = self.coded(CodingMode.RAW, gop, crcs)
         for mode in (CodingMode.STATIC, CodingMode.PRIOR):
             if mode in self._coders:
-                coded = self._coded(mode, gop, crcs)
+                coded = self.coded(mode, gop, crcs)
                 best = coded if coded.size < best.size else best
         return best
 
-    def _coded(self, mode: CodingMode, gop: GopTokens, crcs: tuple[int, ...]) -> CodedGop:
+    @staticmethod
+    def crcs(gop: GopTokens) -> tuple[int, ...]:
+        """The check of every level's tokens, see `bitstream.token_crc`."""
+        return tuple(
+            token_crc(np.packbits(tokens[level]).tobytes() for _, tokens in gop.blocks)
+            for level in range(len(gop.blocks[0][1]))
+        )
+
+    def coded(self, mode: CodingMode, gop: GopTokens, crcs: tuple[int, ...]) -> CodedGop:
+        """The GOP in one mode, its runs joined where that is worth it."""
         separate, joined = gop.separate, gop.joined
         if mode is not CodingMode.PRIOR:
             coder = self._coders[mode]

@@ -134,12 +134,12 @@ def test_smallest_mode_is_kept_and_every_mode_decodes(weights: Path, monkeypatch
         with monkeypatch.context() as only:
             from bsqcodec import gop_coder
 
-            original = gop_coder.GopCoder._coded
+            original = gop_coder.GopCoder.coded
 
             def coded(self, wanted, gop, crcs, *, mode=mode, original=original):  # type: ignore[no-untyped-def]
                 return original(self, mode, gop, crcs)
 
-            only.setattr(gop_coder.GopCoder, "_coded", coded)
+            only.setattr(gop_coder.GopCoder, "coded", coded)
             data, stats = encode(pixels, weights)
         assert stats.modes == {mode.name.lower(): 1}
         sizes[mode] = sum(stats.level_bytes)

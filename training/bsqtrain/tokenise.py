@@ -1,4 +1,4 @@
-"""Fill a token cache: what a frozen tokenizer makes of random crops of pictures and clips, at random rates."""
+"""Fill a token cache: what a frozen tokenizer makes of random crops of files, at random rates."""
 
 from __future__ import annotations
 

@@ -49,8 +49,9 @@ class VideoObjective(nn.Module):
         self._key, self._tube = self._key_block, self._tube_block
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """One graph a kind of block, used again for every tube."""
-        self._key = torch.compile(self._key_block, *args, **kwargs)
+        """One graph a kind of block, used again for every tube; none for key frames that are not trained."""
+        if not self.recipe.freeze_key:
+            self._key = torch.compile(self._key_block, *args, **kwargs)
         self._tube = torch.compile(self._tube_block, *args, **kwargs)
 
     def forward(

@@ -1,0 +1,82 @@
+"""Golden streams: exact tokens from exact bytes, and exact bytes from exact tokens, on every machine."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bsqcodec import bitstream, model
+from bsqcodec.bitstream import Gop
+from bsqcodec.codec import Decoder, Frame, read_tokens
+from bsqcodec.gop_coder import GopCoder, GopTokens
+from bsqcodec.prior.integer import Carrier
+
+GOLDEN = Path(__file__).resolve().parents[1] / "bitstreams" / "golden"
+MODEL = GOLDEN / "tiny.safetensors"
+NAMES = sorted(path.stem for path in GOLDEN.glob("*.bsq"))
+
+
+def expected(name: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def no_clock(stage: str):  # type: ignore[no-untyped-def]
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def test_all_kinds_are_there() -> None:
+    modes, joined = set(), set()
+    for name in NAMES:
+        for event in bitstream.StreamReader(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes())):
+            if isinstance(event, Gop):
+                modes.add(event.mode)
+                joined.add(event.joined)
+    assert len(modes) == 3
+    assert joined == {True, False}
+
+
+@pytest.mark.parametrize("carrier", list(Carrier))
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_are_exact(name: str, carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Carrier, "pick", staticmethod(lambda device: carrier))
+    wanted = expected(name)
+    found = {
+        f"{number}_{block}_{level}": grid
+        for number, (_, blocks) in enumerate(
+            read_tokens(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes()), model_file=MODEL)
+        )
+        for block, (_, tokens) in enumerate(blocks)
+        for level, grid in enumerate(tokens)
+    }
+    assert wanted.keys() == found.keys()
+    assert all(np.array_equal(found[key], wanted[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith("-levels")])
+def test_bytes_are_exact(name: str) -> None:
+    """The tokens, coded again, give the stream's own parts (a cut stream may be joined otherwise)."""
+    data = (GOLDEN / f"{name}.bsq").read_bytes()
+    coder = GopCoder(model.load(MODEL), torch.device("cpu"), no_clock)
+    for gop, blocks in read_tokens(io.BytesIO(data), model_file=MODEL):
+        again = GopTokens(gop.key_rate, gop.tube_rate)
+        for kind, tokens in blocks:
+            coder.add(again, kind, tokens)
+        crcs = coder.crcs(again)
+        assert crcs == gop.token_crcs
+        coded = coder.coded(gop.mode, again, crcs)
+        assert coded.parts == gop.parts
+        assert coded.joined == gop.joined
+
+
+def test_pixels_of_a_golden_clip_are_near_what_they_were() -> None:
+    """Tokens are exact; pixels may differ in the last place, and frames and times may not differ at all."""
+    decoder = Decoder(io.BytesIO((GOLDEN / "clip.bsq").read_bytes()), model_file=MODEL)
+    frames = [event for event in decoder.events() if isinstance(event, Frame)]
+    assert [frame.pts for frame in frames] == [n + (n > 4) for n in range(12)]
+    assert {frame.pixels.shape for frame in frames} == {(70, 90, 3)}
+    assert decoder.metadata.tags == {"title": "golden"}
