@@ -48,7 +48,6 @@ _MATROSKA_CODECS: dict[str, tuple[str, int]] = {
     "pcm_s32le": ("A_PCM/INT/LIT", 32),
     "pcm_u8": ("A_PCM/INT/LIT", 8),
     "truehd": ("A_TRUEHD", 0),
-    "tta": ("A_TTA1", 0),
     "vorbis": ("A_VORBIS", 0),
     "wavpack": ("A_WAVPACK4", 0),
 }
@@ -213,6 +212,12 @@ def _track_entry(number: int, track: AudioTrack) -> bytes:
     private = track.extradata
     if track.codec in _WAVE_TAGS:
         private = _wave_format(track)
+    elif track.codec == "alac":
+        # ffmpeg keeps the header of the MP4 box that the description came in.
+        private = private[12:]
+    elif track.codec == "flac":
+        # Matroska wants the marker and the block header (last block, STREAMINFO) in front.
+        private = b"fLaC\x80" + len(private).to_bytes(3, "big") + private
     sound = _element(0xB5, struct.pack(">d", float(track.sample_rate))) + _element(
         0x9F, bytes([track.channels])
     )

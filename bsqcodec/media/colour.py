@@ -52,6 +52,9 @@ SWSCALE_FLAGS = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
+# swscale takes grey for full range whatever it is told.
+LIMITED_TO_FULL = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+
 SWSCALE_FLAG_NAMES = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
@@ -97,8 +100,14 @@ def ycbcr_colour(colour: Colour, width: int, height: int) -> Colour:
 
 
 def is_full_range(frame: av.VideoFrame) -> bool:
-    """Full range where the frame says so, or its format does (yuvj420p, grey)."""
-    return frame.color_range == FULL_RANGE or frame.format.name.startswith(("yuvj", "gray", "ya"))
+    """Full range where the frame says so, or its format does; grey unless it says otherwise."""
+    if _is_grey(frame):
+        return frame.color_range != LIMITED_RANGE
+    return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
+
+
+def _is_grey(frame: av.VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "ya"))
 
 
 def over_white(pixels_RGBA: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -147,6 +156,8 @@ class RgbConverter:
                 pixels = over_white(pixels)
             else:
                 pixels = np.ascontiguousarray(pixels[..., :3])
+        if _is_grey(frame) and not self._colour.full_range:
+            pixels = LIMITED_TO_FULL[pixels]
         return self._orientation.apply(pixels)
 
     def _say(self, warning: str) -> None:

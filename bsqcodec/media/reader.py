@@ -36,4 +36,9 @@ def open_reader(
         source = path
     else:
         source = StreamSource(path)
-    return open_still(source, selection) or VideoReader(source, selection, audio=audio, threads=threads)
+    try:
+        return open_still(source, selection) or VideoReader(source, selection, audio=audio, threads=threads)
+    except BaseException:
+        if isinstance(source, StreamSource):
+            source.release()
+        raise

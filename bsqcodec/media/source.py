@@ -10,6 +10,9 @@ from bsqcodec.errors import InputError
 
 # Enough for every signature that is looked at.
 HEAD_LENGTH = 64
+# Brands of ISO base media files that are pictures.
+AVIF_BRANDS = frozenset((b"avif", b"avis"))
+HEIF_BRANDS = frozenset((b"heic", b"heim", b"heis", b"heix", b"hevc", b"mif1", b"msf1"))
 # The small boxes in front of an MP4's index or content lie within this.
 LOOK_AHEAD_LIMIT = 1 << 20
 
@@ -111,8 +114,8 @@ class StreamSource:
         return self._ahead[:size]
 
     def _index_is_last(self) -> bool:
-        """Whether this is an ISO base media file in which content (mdat) comes before the index (moov)."""
-        if self.head[4:8] != b"ftyp":
+        """Whether this is an MP4 in which content (mdat) comes before the index (moov)."""
+        if self.head[4:8] != b"ftyp" or self.head[8:12] in AVIF_BRANDS | HEIF_BRANDS:
             return False
         position = 0
         while position < LOOK_AHEAD_LIMIT:

@@ -3,6 +3,7 @@
 import io
 import warnings as python_warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from bsqcodec.errors import InputError
 from bsqcodec.media.colour import STILL_COLOUR, UNSPECIFIED, over_white
 from bsqcodec.media.interfaces import Reader
 from bsqcodec.media.orientation import EXIF_ORIENTATION, EXIF_ROTATION, with_upright_tag
-from bsqcodec.media.source import HEAD_LENGTH, StreamSource
+from bsqcodec.media.source import AVIF_BRANDS, HEAD_LENGTH, HEIF_BRANDS, StreamSource
 from bsqcodec.media.timing import Selection, nothing_selected, select_frames
 from bsqcodec.media.types import AudioPacket, Frame, Metadata, VideoInfo
 
@@ -31,7 +32,6 @@ MILLISECOND = Fraction(1, 1000)
 # Browsers show a picture without a time for this long.
 DEFAULT_FRAME_MILLISECONDS = 100
 EXIF_PREFIX = b"Exif\0\0"
-HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class StillReader(Reader):
         self.warnings = []
         self.audio_tracks = []
         if selection.start > 0:
+            image.close()
             raise InputError(f"{name}: is a single picture; it has no frame at {float(selection.start):g} s")
         pages = getattr(image, "n_frames", 1)
         if pages > 1 and image.format not in ("ICO", "ICNS"):
@@ -143,18 +144,30 @@ class FilmReader(Reader):
 def decode(image: Image.Image, name: str, warnings: list[str]) -> Picture:
     """The current picture of an opened image, upright. Raises InputError where the data is damaged."""
     try:
-        bit_depth = _bit_depth(image)
-        image.load()
-        exif = image.info.get("exif")
-        profile = image.info.get("icc_profile")
-        rotation = 0
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-        if orientation in EXIF_ROTATION and orientation != 1:
-            rotation = EXIF_ROTATION[orientation]
-            image = ImageOps.exif_transpose(image)
-        pixels, profile = _to_rgb(image, profile, bit_depth, warnings)
+        with quiet_pillow():
+            return _decode(image, warnings)
     except (OSError, SyntaxError, ValueError, EOFError, ImageCms.PyCMSError) as error:
         raise InputError(f"{name}: the picture is damaged or cut off ({str(error).strip()})") from None
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow from telling the terminal what it thinks of a file (large pictures, faulty EXIF)."""
+    with python_warnings.catch_warnings():
+        python_warnings.simplefilter("ignore")
+        yield
+
+
+def _decode(image: Image.Image, warnings: list[str]) -> Picture:
+    bit_depth = _bit_depth(image)
+    image.load()
+    exif = image.info.get("exif")
+    profile = image.info.get("icc_profile")
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+    rotation = EXIF_ROTATION.get(orientation, 0)
+    if orientation in EXIF_ROTATION and orientation != 1:
+        image = ImageOps.exif_transpose(image)
+    pixels, profile = _to_rgb(image, profile, bit_depth, warnings)
     if isinstance(exif, bytes):
         exif = with_upright_tag(exif.removeprefix(EXIF_PREFIX))
     return Picture(pixels, bit_depth, rotation, Metadata(exif or None, profile, {}))
@@ -167,14 +180,13 @@ def _open_image(source: Path | StreamSource, name: str) -> Image.Image | None:
             head = opened.read(HEAD_LENGTH)
     else:
         head = source.head
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS and b"avif" not in head and b"avis" not in head:
+    # "mif1" alone says no codec: AVIF writes its own brand behind it.
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and not any(brand in head for brand in AVIF_BRANDS):
         raise InputError(f"{name}: HEIC pictures are not supported; convert it to JPEG, PNG or AVIF first")
     if isinstance(source, StreamSource) and not _looks_like_picture(head):
         return None
     try:
-        with python_warnings.catch_warnings():
-            # A large picture is the user's wish here; beyond twice that size Pillow raises an error.
-            python_warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with quiet_pillow():
             file = source if isinstance(source, Path) else io.BytesIO(source.read())
             return Image.open(file, formats=PICTURE_FORMATS)
     except UnidentifiedImageError:
@@ -189,7 +201,7 @@ def _looks_like_picture(head: bytes) -> bool:
     return (
         head.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"qoif", b"P5", b"P6"))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-        or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+        or (head[4:8] == b"ftyp" and head[8:12] in AVIF_BRANDS | HEIF_BRANDS)
     )
 
 
@@ -197,8 +209,12 @@ def _bit_depth(image: Image.Image) -> int:
     """16 where the samples of the file have more than 8 bits."""
     if image.mode.startswith(("I", "F")):
         return 16
-    # Pillow's PNG reader keeps the file's own layout of samples here until the pixels are loaded.
-    return 16 if "16" in str(getattr(image, "tile", "")) else 8
+    # Until the pixels are loaded Pillow keeps the file's own layout of samples here ("RGB;16B").
+    for tile in getattr(image, "tile", ()):
+        layout = tile.args if isinstance(tile.args, str) else next(iter(tile.args or ()), "")
+        if "16" in str(layout):
+            return 16
+    return 8
 
 
 def _to_rgb(

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from bsqcodec.errors import InputError
 from bsqcodec.media.source import name_of
+from bsqcodec.whole_file import check_target
 
 # What a folder of ours may hold; a folder with anything else in it is never replaced.
 OWN_FOLDER_CONTENT = re.compile(r"frame_\d+\.png")
@@ -24,26 +25,30 @@ class Target:
     def __init__(self, target: Path | BinaryIO, *, force: bool, is_folder: bool = False) -> None:
         self.name = name_of(target)
         self.path: Path | None = None
-        self._final = target if isinstance(target, Path) else None
-        self._stream = None if isinstance(target, Path) else target
+        self._final: Path | None = None
+        self._stream: BinaryIO | None = None
         self._force = force
         self._is_folder = is_folder
         self._opened: BinaryIO | None = None
-        if self._final is not None:
-            self._check_free(self._final)
-            # Names have at most 255 bytes; the part of the temporary one must fit as well.
-            self.path = self._final.with_name(f".{self._final.name[:200]}.{secrets.token_hex(4)}.part")
-            try:
-                if is_folder:
-                    self.path.mkdir()
-                else:
-                    self.path.touch(exist_ok=False)
-            except FileNotFoundError:
-                raise InputError(
-                    f"{self.name}: the folder {self._final.parent} does not exist; make it first"
-                ) from None
-            except OSError as error:
-                raise InputError(f"{self.name}: cannot be written ({error.strerror or error})") from None
+        if not isinstance(target, Path):
+            self._stream = target
+            return
+        # A link stays a link: what it points to is replaced.
+        self._final = target.resolve()
+        self._check_free()
+        if self._final.exists() and not self._final.is_file() and not is_folder:
+            # A device or a named pipe is written to, not replaced.
+            self._final, self._opened = None, target.open("wb")
+            return
+        # Names have at most 255 bytes; the part of the temporary one must fit as well.
+        self.path = self._final.with_name(f".{self._final.name[:50]}.{secrets.token_hex(4)}.part")
+        try:
+            if is_folder:
+                self.path.mkdir()
+            else:
+                self.path.touch(exist_ok=False)
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be written ({error.strerror or error})") from None
 
     def open(self) -> BinaryIO:
         """The file to write to, opened on the first call. Never closed by the caller."""
@@ -61,7 +66,7 @@ class Target:
             self._stream.flush()
         if self._final is None or self.path is None:
             return
-        self._check_free(self._final)
+        self._check_free()
         try:
             if self._is_folder and self._final.exists():
                 replaced = self.path.with_suffix(".old")
@@ -91,18 +96,24 @@ class Target:
             self._opened.close()
             self._opened = None
 
-    def _check_free(self, path: Path) -> None:
+    def _check_free(self) -> None:
+        path = Path(self.name)
+        if not self._is_folder:
+            check_target(path, force=self._force)
+            return
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist")
         if not path.exists():
             return
-        if path.is_dir() != self._is_folder:
-            found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
-            raise InputError(f"{path}: is {found}; expected the name of {wanted}")
-        content = list(path.iterdir()) if self._is_folder else [path]
+        if not path.is_dir():
+            raise InputError(f"{path}: is a file, the name of a folder was expected")
+        content = [entry.name for entry in path.iterdir()]
         if content and not self._force:
-            holds = f" and holds {len(content)} files" if self._is_folder else ""
-            raise InputError(f"{path}: exists already{holds}; choose another name or force it to be replaced")
-        foreign = [entry.name for entry in content if not OWN_FOLDER_CONTENT.fullmatch(entry.name)]
-        if self._is_folder and foreign:
+            raise InputError(
+                f"{path}: exists already and holds {len(content)} files, --force overwrites them"
+            )
+        foreign = [name for name in content if not OWN_FOLDER_CONTENT.fullmatch(name)]
+        if foreign:
             raise InputError(
                 f"{path}: holds {len(foreign)} files that are no numbered frames ({foreign[0]});"
                 " choose another folder"

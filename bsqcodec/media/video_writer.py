@@ -35,6 +35,9 @@ from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata, Video
 
 DEFAULT_FRAME_RATE = Fraction(25)
 MAX_ENCODER_THREADS = 4
+# Names for tracks that only count their channels; MP4 wants to know where they are.
+USUAL_LAYOUTS = {"1 channels": "mono", "2 channels": "stereo", "6 channels": "5.1", "8 channels": "7.1"}
+SMALLEST_FOR_SLICES = 16
 MAX_TIMESCALE = (1 << 31) - 1
 
 
@@ -140,7 +143,7 @@ class VideoWriter(Writer):
             self._container.metadata.update(tags)
             self._video = self._add_video(threads)
             if aspect is not None and re.fullmatch(r"[1-9]\d{0,5}:[1-9]\d{0,5}", aspect):
-                self._video.codec_context.sample_aspect_ratio = Fraction(aspect.replace(":", "/"))
+                self._set_pixel_aspect(aspect)
             self._add_sound()
             self._container.start_encoding()
         if (info.time_base / self._tick).denominator != 1 and not info.is_still:
@@ -237,8 +240,11 @@ class VideoWriter(Writer):
     def _add_video(self, threads: int | None) -> VideoStream:
         info = self._info
         rate = info.frame_rate or DEFAULT_FRAME_RATE
+        options = dict(self._format.options)
+        if "slices" in options and min(info.width, info.height) < SMALLEST_FOR_SLICES:
+            options["slices"] = "1"
         stream: VideoStream = self._container.add_stream(  # type: ignore[assignment]
-            self._format.encoder, rate.limit_denominator(1 << 16), options=dict(self._format.options)
+            self._format.encoder, rate.limit_denominator(1 << 16), options=options
         )
         context = stream.codec_context
         context.width, context.height = info.width, info.height
@@ -265,6 +271,12 @@ class VideoWriter(Writer):
             self._converter = PaletteConverter()
         return stream
 
+    def _set_pixel_aspect(self, aspect: str) -> None:
+        if self._format.encoder == "libx264":
+            self._video.codec_context.sample_aspect_ratio = Fraction(aspect.replace(":", "/"))
+        else:
+            self._say(f"the shape of pixels ({aspect}) is not kept in .{self._ending}: it will look squeezed")
+
     def _add_sound(self) -> None:
         for number, (track, template) in enumerate(zip(self._tracks, self._templates, strict=True)):
             try:
@@ -279,6 +291,7 @@ class VideoWriter(Writer):
                 continue
             if track.bit_rate:
                 stream.codec_context.bit_rate = track.bit_rate
+            stream.codec_context.layout = USUAL_LAYOUTS.get(track.layout, track.layout)
             self._sound[number] = stream
 
 
