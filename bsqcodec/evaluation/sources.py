@@ -24,7 +24,7 @@ CLIPS = frozenset(
 RAW = ".yuv"
 RAW_NAME = re.compile(r"_(\d+)x(\d+)_(\d+(?:\.\d+)?)(?:fps)?(?=[_.]|$)", re.IGNORECASE)
 RAW_UNREADABLE = re.compile(r"10-?bit|12-?bit|16-?bit|_422|_444", re.IGNORECASE)
-FOLDER_RATE = Fraction(25)
+UNSTATED_RATE = Fraction(25)
 
 
 class Kind(Enum):
@@ -70,7 +70,7 @@ class Item:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """Size of the frames that are coded, their rate (a still: 1) and colour path."""
+    """Size of the frames that are coded, their rate and colour path."""
 
     width: int
     height: int
@@ -210,14 +210,12 @@ class Source:
 
     def _frame_rate(self) -> Fraction:
         item = self.item
-        if item.kind is Kind.STILL:
-            return Fraction(1)
         if item.raw is not None:
             return item.raw.frame_rate
-        if item.path.is_dir():
-            return FOLDER_RATE
+        if item.kind is Kind.STILL or item.path.is_dir():
+            return UNSTATED_RATE
         with _opened(item.path) as container:
-            return Fraction(container.streams.video[0].average_rate or FOLDER_RATE)
+            return Fraction(container.streams.video[0].average_rate or UNSTATED_RATE)
 
     def _decoded(self) -> Iterator[np.ndarray | av.VideoFrame]:
         item = self.item

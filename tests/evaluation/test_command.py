@@ -123,20 +123,3 @@ def test_data_fetch_shows_the_licence_first_and_says_when_offline(
     assert any(line.startswith("licence: released by Eastman Kodak") for line in lines[:-1])
     assert "offline?" in lines[-1]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_published_points_of_kodak(data_dir: Path, tmp_path: Path) -> None:
-    """WebP as CompressAI published it; JPEG .11 dB above: a newer decoder, the same number of bytes."""
-    from bsqcodec.evaluation.evaluate import Selection, choose, evaluate
-    from bsqcodec.evaluation.measures import Measure
-    from bsqcodec.evaluation.stills import PillowCodec
-
-    chosen = choose(["kodak"], data_dir / "kodak", Selection())
-    evaluation, _ = evaluate(chosen, [PillowCodec("jpeg"), PillowCodec("webp")], cache=None, executor=None)
-    for curve, bpp, published, tolerance in zip(
-        evaluation.compared.curves, (0.588, 0.461), (29.78, 30.94), (0.15, 0.02), strict=True
-    ):
-        point = next(point for point in curve.points if point.value == 25)
-        assert point.bpp == pytest.approx(bpp, abs=0.0006)
-        assert point.figures[Measure.PSNR_RGB] == pytest.approx(published, abs=tolerance)
