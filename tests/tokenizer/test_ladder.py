@@ -1,6 +1,7 @@
 """The ladder: sizes, prefixes of levels, causality in time, one path for encoder and decoder."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_every_prefix_of_levels_decodes_and_levels_matter() -> None:
         for kept in range(1, len(CONFIG.levels) + 1)
     ]
     assert all(p.shape == pictures[0].shape and p.isfinite().all() for p in pictures)
-    assert all((a - b).abs().max() > 1e-4 for a, b in zip(pictures, pictures[1:], strict=False))
+    assert all((a - b).abs().max() > 1e-4 for a, b in pairwise(pictures))
 
 
 def test_fewer_levels_are_the_prefix_of_more() -> None:

@@ -26,11 +26,14 @@ class Task(Protocol):
     holds the model. Batches depend on nothing but (step, rank), so that a resumed run goes on exactly.
     """
 
-    model: nn.Module
-    objective: nn.Module
     config: dict[str, Any]
 
-    def batch(self, step: int, rank: int, progress: float) -> tuple[Tensor, ...]:
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def objective(self) -> nn.Module: ...
+
+    def batch(self, step: int, rank: int, progress: float) -> tuple[Any, ...]:
         """The arguments of `objective`. progress: 0..1 of the budget."""
 
 
@@ -111,7 +114,7 @@ class Trainer:
             group["lr"] = self.learning_rate(progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss, figures = self.objective(*self.task.batch(self.step, self.rank, progress))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.schedule.gradient_clip)
         if torch.isfinite(norm):
             self.optimiser.step()

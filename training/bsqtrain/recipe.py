@@ -41,7 +41,7 @@ def _fill(kind: type[T], table: dict[str, Any], recipe: str | Path) -> T:
         if name not in known:
             raise InputError(f"{recipe}: unknown key {name}, expected one of {', '.join(sorted(known))}")
         if is_dataclass(types[name]):
-            values[name] = _fill(types[name], value, recipe)  # type: ignore[arg-type]
+            values[name] = _fill(types[name], value, recipe)
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
     return kind(**values)

@@ -31,7 +31,7 @@ class Tokeniser:
         config = self.ladder.config
         log_lambda = torch.tensor([[config.lambda_of(rate)] for rate in rates], device=self.device).log()
         x = x_BTCHW.to(self.device)
-        blocks = [x[:, :1], *(x[:, 1:].split(config.tube_frames, 1) if x.shape[1] > 1 else ())]
+        blocks = [x[:, :1], *(torch.split(x[:, 1:], config.tube_frames, 1) if x.shape[1] > 1 else ())]
         memory: Memory | None = None
         coded: list[list[Tensor]] = []
         for number, block in enumerate(blocks):

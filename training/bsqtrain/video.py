@@ -60,7 +60,7 @@ class VideoObjective(nn.Module):
         frames = self.ladder.config.tube_frames
         with torch.set_grad_enabled(not self.recipe.freeze_key and torch.is_grad_enabled()):
             loss, figures, memory = self._key(x_BTCHW[:, :1], log_lambda_B1, keep, warm)
-        blocks = x_BTCHW[:, 1:].split(frames, 1)
+        blocks = torch.split(x_BTCHW[:, 1:], frames, 1)
         if self.recipe.freeze_key:
             loss = loss.detach()
         for x_tube in blocks:
