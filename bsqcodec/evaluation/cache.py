@@ -64,7 +64,7 @@ def identity(trial: Trial) -> Identity:
         "selection": trial.item.selection,
         "codec": trial.codec.name,
         "settings": trial.codec.describe(),
-        "version": trial.codec.version(),
+        "version": trial.version,
         "value": trial.value,
         "measures": MEASURES_VERSION,
     } | ({"judges": judges} if (judges := trial.judges.identity()) else {})

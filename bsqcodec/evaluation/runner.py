@@ -52,6 +52,7 @@ def plan(
     items: Sequence[Item], codecs: Sequence[Codec], judges: Judges | None = None
 ) -> tuple[list[Trial], list[Failure]]:
     """All trials of a set, item by item, and the items whose files cannot even be read."""
+    versions = {codec.name: codec.version() for codec in codecs}
     trials: list[Trial] = []
     unreadable: list[Failure] = []
     for item in items:
@@ -61,7 +62,7 @@ def plan(
             unreadable += [Failure(item.name, codec.name, 0, str(error)) for codec in codecs]
             continue
         trials += [
-            Trial(item, fingerprint, codec, value, judges or Judges())
+            Trial(item, fingerprint, codec, versions[codec.name], value, judges or Judges())
             for codec in codecs
             for value in codec.knob.values
         ]

@@ -39,11 +39,12 @@ class Judges:
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be done; `digest` is that of the item's bytes, checked where the trial runs."""
+    """What is to be done. digest: of the item's bytes, version: of the codec; both checked where it runs."""
 
     item: Item
     digest: str
     codec: Codec
+    version: str
     value: float
     judges: Judges = Judges()
 
@@ -77,12 +78,16 @@ class Result:
 
 
 def run_trial(trial: Trial) -> Result:
-    """Encode, decode and measure. InputError where the item is not the one that was asked for, where it
-    cannot be read, or where the decoded frames are not as many as the source's."""
+    """Encode, decode and measure. InputError where item or codec are not those that were asked for, where
+    the item cannot be read, or where the decoded frames are not as many as the source's."""
     item, codec = trial.item, trial.codec
     if digest(item) != trial.digest:
         raise InputError(
             f"{item.path}: not the file that the evaluation was started with: its digest differs"
+        )
+    if codec.version() != trial.version:
+        raise InputError(
+            f"{codec.name}: this is {codec.version()}, the evaluation was started with {trial.version}"
         )
     source = _Timed(item)
     with tempfile.TemporaryDirectory(prefix="bsqc-trial-") as folder:

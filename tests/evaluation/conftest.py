@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.measures import FrameScore
-from bsqcodec.evaluation.trial import Result
+from bsqcodec.evaluation.sources import Item, digest
+from bsqcodec.evaluation.trial import Judges, Result, Trial
 
 
 def scene(height: int, width: int, shift: int = 0) -> np.ndarray:
@@ -66,6 +68,10 @@ def write_clip(path: Path, width: int, height: int, frames: int, *, tagged: bool
             frame = av.VideoFrame.from_ndarray(scene(height, width, 3 * index), format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="itu709")))
         container.mux(stream.encode(None))
+
+
+def trial(item: Item, codec: Codec, value: float, judges: Judges | None = None) -> Trial:
+    return Trial(item, digest(item), codec, codec.version(), value, judges or Judges())
 
 
 MakeResult = Callable[..., Result]

@@ -12,8 +12,10 @@ from PIL import Image
 
 from bsqcodec.evaluation.bsq import BsqCodec
 from bsqcodec.evaluation.codecs import Codec
-from bsqcodec.evaluation.sources import Source, digest, find_items
-from bsqcodec.evaluation.trial import Result, Trial, run_trial
+from bsqcodec.evaluation.sources import Source, find_items
+from bsqcodec.evaluation.trial import Result, run_trial
+
+from .conftest import trial
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> BsqCodec:
 
 def run(path: Path, codec: Codec, value: float) -> Result:
     (item,) = find_items([path])
-    return run_trial(Trial(item, digest(item), codec, value))
+    return run_trial(trial(item, codec, value))
 
 
 def test_a_still_is_the_file_that_bsqc_encode_writes(

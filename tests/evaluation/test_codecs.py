@@ -1,5 +1,6 @@
 """The anchors: what they write, what is counted, what they refuse."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,19 +10,14 @@ import pytest
 from PIL import Image
 
 from bsqcodec.errors import InputError
-from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.containers import payload_bytes
 from bsqcodec.evaluation.registry import CodecOptions, build_codecs
-from bsqcodec.evaluation.sources import Item, Kind, Source, digest, find_items
+from bsqcodec.evaluation.sources import Kind, Source, find_items
 from bsqcodec.evaluation.stills import FORMATS, PillowCodec
-from bsqcodec.evaluation.trial import Trial, run_trial
+from bsqcodec.evaluation.trial import run_trial
 from bsqcodec.evaluation.video import ENCODERS, PyavCodec, Settings, VideoSettings
 
-from .conftest import scene, write_clip
-
-
-def trial(item: Item, codec: Codec, value: float) -> Trial:
-    return Trial(item, digest(item), codec, value)
+from .conftest import scene, trial, write_clip
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -103,7 +99,14 @@ def test_a_picture_of_8x8_has_no_ms_ssim_and_no_nan(tmp_path: Path) -> None:
 def test_a_file_changed_meanwhile_is_refused(pictures: Path) -> None:
     (item, *_) = find_items([pictures])
     with pytest.raises(InputError, match="not the file that the evaluation was started with"):
-        run_trial(Trial(item, "0" * 64, PillowCodec("jpeg"), 50))
+        run_trial(replace(trial(item, PillowCodec("jpeg"), 50), digest="0" * 64))
+
+
+def test_another_version_of_the_codec_is_refused(pictures: Path) -> None:
+    """As a worker of a cluster may have it."""
+    (item, *_) = find_items([pictures])
+    with pytest.raises(InputError, match="the evaluation was started with Pillow 1"):
+        run_trial(replace(trial(item, PillowCodec("jpeg"), 50), version="Pillow 1"))
 
 
 def test_a_codec_that_loses_frames_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from bsqcodec.errors import DependencyError, InputError
 from bsqcodec.evaluation.ffmpeg import Ffmpeg, FfmpegCodec
-from bsqcodec.evaluation.sources import digest, find_items
-from bsqcodec.evaluation.trial import Judges, Trial, run_trial
+from bsqcodec.evaluation.sources import find_items
+from bsqcodec.evaluation.trial import Judges, run_trial
 from bsqcodec.evaluation.video import ENCODERS, PyavCodec, Settings, VideoSettings
+
+from .conftest import trial
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,8 @@ def test_gives_what_the_libraries_give(encoder: str, program: Ffmpeg, clip: Path
     """Not the same bytes, since versions differ, but the same clip at about the same size and quality."""
     (item,) = find_items([clip])
     settings = VideoSettings(encoder, Settings.PAPER)
-    ours = run_trial(Trial(item, digest(item), PyavCodec(settings), 35))
-    theirs = run_trial(Trial(item, digest(item), FfmpegCodec(settings, program), 35))
+    ours = run_trial(trial(item, PyavCodec(settings), 35))
+    theirs = run_trial(trial(item, FfmpegCodec(settings, program), 35))
     assert len(theirs.frames) == 6
     assert theirs.file_bytes == pytest.approx(ours.file_bytes, rel=0.25)
     assert theirs.frames[-1].psnr_yuv == pytest.approx(ours.frames[-1].psnr_yuv, abs=1.5)
@@ -39,7 +41,7 @@ def test_a_refusal_is_in_ffmpegs_words(program: Ffmpeg, clip: Path) -> None:
     (item,) = find_items([clip])
     codec = FfmpegCodec(VideoSettings("x264", preset="sluggish"), program)
     with pytest.raises(InputError, match=r"moving\.mp4: x264-sluggish cannot code it: ffmpeg: .*"):
-        run_trial(Trial(item, digest(item), codec, 35))
+        run_trial(trial(item, codec, 35))
 
 
 def test_vmaf_falls_with_the_rate(program: Ffmpeg, clip: Path) -> None:
@@ -47,10 +49,7 @@ def test_vmaf_falls_with_the_rate(program: Ffmpeg, clip: Path) -> None:
         pytest.skip(f"{program.path} was built without libvmaf")
     (item,) = find_items([clip])
     whole = replace(item, size=(192, 128))
-    trials = [
-        Trial(whole, digest(item), PyavCodec(VideoSettings("x264")), crf, Judges(vmaf=program))
-        for crf in (15, 45)
-    ]
+    trials = [trial(whole, PyavCodec(VideoSettings("x264")), crf, Judges(vmaf=program)) for crf in (15, 45)]
     good, bad = (run_trial(trial).vmaf for trial in trials)
     assert good is not None
     assert bad is not None
