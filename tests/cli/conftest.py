@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,17 +45,21 @@ def run() -> Run:
     return call
 
 
-@pytest.fixture(scope="session")
-def start() -> Start:
-    """Start bsqc as a process of its own, all three streams piped."""
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start bsqc as a process of its own, stdout and stderr piped; it ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
 
     def call(*arguments: object) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "bsqc", *map(str, arguments)]
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return started[-1]
 
-    return call
+    yield call
+    for process in started:
+        process.kill()
+        with process:  # closes the pipes and waits
+            pass
 
 
 @pytest.fixture(scope="session")
