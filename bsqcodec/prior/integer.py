@@ -149,7 +149,7 @@ def attend(qkv_MPC: Tensor, bias_XPP: Tensor, exp2_256: Tensor, head_dim: int) -
     kind = bias_XPP.dtype
     split = qkv_MPC.view(windows, size, 3, heads, head_dim).permute(2, 3, 0, 1, 4).to(kind)
     q, k, v = split.contiguous().view(3, heads * windows, size, head_dim)
-    scores = torch.baddbmm(bias_XPP, q, k.transpose(1, 2), alpha=SCORE_SCALE).to(torch.float32)
+    scores = torch.bmm(q.mul_(SCORE_SCALE), k.transpose(1, 2)).add_(bias_XPP).to(torch.float32)
     steps = torch.sub(scores.amax(-1, keepdim=True), scores).clamp_(max=255)
     weights = exp2_256.index_select(0, steps.to(torch.int32).view(-1)).view_as(scores)
     total = weights.sum(-1, keepdim=True)

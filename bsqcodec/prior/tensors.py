@@ -112,6 +112,10 @@ class Tensors:
         for name, tensor in values.items():
             if name.endswith(".weight"):
                 _check_range(name, tensor, -127, 127)
+            elif name.endswith(".mantissa"):
+                _check_range(name, tensor, 0, 32767)
+            elif name.endswith(".exponent"):
+                _check_range(name, tensor, -60, 0)
         return Tensors(values, carrier)
 
     def below(self, name: str) -> "Tensors":
