@@ -104,7 +104,11 @@ def evaluate(
     if not compared.curves:
         reasons = list(dict.fromkeys(failure.reason for failure in failures))
         raise InputError("; ".join(reasons[:3]) or "nothing to evaluate")
-    published = tuple(published_curves(_published_name(chosen)))
+    published = tuple(
+        curve
+        for curve in published_curves(_published_name(chosen))
+        if any(measured.series(next(iter(curve.points[0].figures)))[0] for measured in compared.curves)
+    )
     notes = tuple(_notes(chosen, compared, jobs) + _judge_notes(judges or Judges(), chosen.kind))
     return Evaluation(chosen.title, compared, published, failures, notes, chosen.kind is Kind.CLIP), outcome
 

@@ -6,10 +6,11 @@ from bsqcodec.evaluation.measures import DRAWN, Measure
 from bsqcodec.evaluation.points import Curve
 from bsqcodec.evaluation.tables import TEST_CODEC, Evaluation
 
-INCHES = (8.0, 5.5)
+INCHES = (9.5, 5.5)
 DOTS_PER_INCH = 130
-BEYOND = 1.3
-"""Published curves are drawn up to so much more than the largest rate measured here."""
+BEYOND = 1.5
+"""Others are drawn up to so much more than the largest rate of the tested codec."""
+MUTED = ("#7f7f7f", "#a0785a", "#5b8aa6", "#8a7fb0", "#7a9a6c", "#b08aa0", "#b59f4c", "#5f9e9a")
 
 
 def draw(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -28,27 +29,29 @@ def _draw_one(evaluation: Evaluation, measure: Measure, folder: Path) -> list[Pa
     picture = Figure(figsize=INCHES, layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.add_subplot()
-    furthest = max(max(curve.series(measure)[0], default=0) for curve in evaluation.compared.curves)
+    leading = evaluation.tested if evaluation.has_own else evaluation.compared.curves
+    furthest = BEYOND * max(max(curve.series(measure)[0], default=0) for curve in leading)
     for curve in evaluation.compared.curves:
-        rates, figures = curve.series(measure)
+        rates, figures = _within(curve, measure, furthest)
         mine = curve.codec.startswith(TEST_CODEC)
-        width, marker = (2.4, "o") if mine else (1.3, ".")
-        axes.plot(rates, figures, label=curve.codec, linewidth=width, marker=marker)
-    for curve in evaluation.published:
-        rates, figures = _within(curve, measure, BEYOND * furthest)
+        width, marker = (2.6, "o") if mine else (1.4, ".")
+        axes.plot(rates, figures, label=curve.codec, linewidth=width, marker=marker, zorder=3 if mine else 2)
+    foreign = [curve for curve in evaluation.published if _within(curve, measure, furthest)[0]]
+    for index, curve in enumerate(foreign):
+        rates, figures = _within(curve, measure, furthest)
+        dash = ("--", ":", "-.")[index // len(MUTED) % 3]
         lone = "x" if len(rates) == 1 else ""
         axes.plot(
-            rates, figures, linestyle="--", linewidth=0.9, marker=lone, label=f"{curve.codec} (published)"
+            rates, figures, dash, linewidth=1, marker=lone, color=MUTED[index % len(MUTED)], label=curve.codec
         )
     axes.set_xlabel("bits per pixel, whole files")
     axes.set_ylabel(measure.label)
-    axes.set_title(
-        evaluation.title + ("; dashed: published, not run" if evaluation.published else ""), fontsize=10
-    )
+    axes.set_title(evaluation.title, fontsize=10)
     if evaluation.is_video:
         axes.set_xscale("log")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=7)
+    title = "dashed: published, not run" if foreign else None
+    axes.legend(fontsize=7, title=title, title_fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
     written = []
     for ending in ("svg", "png"):
         path = folder / f"rd_{measure.value}.{ending}"

@@ -23,6 +23,7 @@ def report(evaluation: Evaluation, views: Sequence[ItemViews]) -> str:
         "title": evaluation.title,
         "notes": evaluation.notes,
         "video": evaluation.is_video,
+        "focus": evaluation.has_own,
         "measures": {
             measure.value: {
                 "label": measure.label,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bsqcodec.evaluation.bdrate import BdRate, bd_rate
+from bsqcodec.evaluation.bdrate import FEWEST_POINTS, BdRate, bd_rate
 from bsqcodec.evaluation.measures import DRAWN, Measure, clip_figures
 from bsqcodec.evaluation.points import Compared, Curve, Point, at_rate
 from bsqcodec.evaluation.runner import Failure
@@ -71,15 +71,20 @@ class Evaluation:
         return mine or self.compared.curves[:1]
 
     @property
+    def has_own(self) -> bool:
+        """Whether bsqc is among the codecs: plots then show the rates that it reaches."""
+        return self.tested[0].codec.startswith(TEST_CODEC)
+
+    @property
     def anchors(self) -> tuple[Curve, ...]:
         return tuple(curve for curve in self.compared.curves if curve not in self.tested)
 
     def bd_rates(self) -> list[BdRate]:
-        """Of every tested codec against every anchor, published ones included, on every measure."""
+        """Of every tested codec against every anchor and published curve, on every measure."""
         found = []
         for measure in self.columns:
             for test in self.tested:
-                others = [curve for curve in self.published if curve.series(measure)[0]]
+                others = [line for line in self.published if len(line.series(measure)[0]) >= FEWEST_POINTS]
                 found += [bd_rate(anchor, test, measure) for anchor in (*self.anchors, *others)]
         return found
 

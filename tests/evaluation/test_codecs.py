@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bsqcodec.errors import InputError
+from bsqcodec.errors import DependencyError, InputError
+from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.containers import payload_bytes
 from bsqcodec.evaluation.registry import CodecOptions, build_codecs
 from bsqcodec.evaluation.sources import Kind, Source, find_items
@@ -159,4 +160,16 @@ def test_an_unknown_preset_gets_a_clear_line(clip: Path) -> None:
     (item,) = find_items([clip])
     codec = PyavCodec(VideoSettings("x264", preset="sluggish"))
     with pytest.raises(InputError, match=r"moving\.mp4: x264-sluggish cannot code it"):
+        run_trial(trial(item, codec, 35))
+
+
+@pytest.mark.parametrize("broken", ["x264", "jpeg"])
+def test_a_library_without_the_encoder_gets_a_clear_line(
+    broken: str, clip: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(av, "codecs_available", {"ffv1"})
+    monkeypatch.setattr("bsqcodec.evaluation.stills.features.check", lambda name: False)
+    item = find_items([clip if broken == "x264" else pictures])[0]
+    codec: Codec = PyavCodec(VideoSettings("x264")) if broken == "x264" else PillowCodec("jpeg")
+    with pytest.raises(DependencyError, match=r"was built without (libx264|JPEG)"):
         run_trial(trial(item, codec, 35))
