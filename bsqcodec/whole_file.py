@@ -26,7 +26,8 @@ def check_target(path: Path, *, force: bool) -> None:
 def whole_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """A seekable file for writing that becomes `path` when the block ends well, and vanishes otherwise.
 
-    Raises InputError, before anything is written, where check_target does. Devices and pipes are written directly.
+    Raises InputError, before anything is written, where check_target does. Devices and pipes are written
+    directly.
     """
     check_target(path, force=force)
     path = path.resolve()
