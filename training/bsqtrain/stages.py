@@ -30,8 +30,8 @@ from bsqtrain.video import VideoRecipe, VideoTask
 
 Say = Callable[[str], None]
 
-QUALITY_TABLE = tuple(range(50, 1000, 100))
-"""Rate index of q = 1..10 before a table was measured."""
+QUALITY_TABLE = tuple(round(1000 * step / 9) for step in range(10))
+"""Rate index of q = 1..10: even steps of log lambda, until a table is measured."""
 
 
 @dataclass(frozen=True)
