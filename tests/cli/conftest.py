@@ -1,5 +1,6 @@
 """A small model with random weights: what the command line does must not depend on how good a model is."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ def run() -> Run:
     return call
 
 
+def _hear_interrupts() -> None:
+    """A shell starts its background jobs deaf to SIGINT, and tests may run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start bsqc as a process of its own, stdout and stderr piped; it ends with the test."""
@@ -52,7 +58,8 @@ def start() -> Iterator[Start]:
 
     def call(*arguments: object) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "bsqc", *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, preexec_fn=_hear_interrupts, **pipes))
         return started[-1]
 
     yield call
