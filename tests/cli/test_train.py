@@ -1,0 +1,86 @@
+"""bsqc train: every stage from pictures to a model that codes, a step or two of each."""
+
+from pathlib import Path
+
+import pytest
+from calling import Run
+from PIL import Image
+
+from bsqcodec.prior import PriorConfig
+from bsqcodec.samples import clip, picture
+
+RECIPE = """
+[stage]
+batch = 1
+crop = 192
+{more}
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Training data: one picture; one clip."""
+    import av
+
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "clips").mkdir()
+    Image.fromarray(picture()).save(tmp_path / "pictures" / "1.png")
+    with av.open(str(tmp_path / "clips" / "1.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        for frame in clip(12):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return tmp_path / "pictures", tmp_path / "clips"
+
+
+@pytest.mark.slow
+def test_from_pictures_to_a_model(
+    run: Run, folders: tuple[Path, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, clips = folders
+    preset = PriorConfig.preset
+    monkeypatch.setattr(PriorConfig, "preset", staticmethod(lambda levels, size="tiny": preset(levels, size)))
+    (tmp_path / "image.toml").write_text(RECIPE.format(more=""))
+    (tmp_path / "video.toml").write_text(RECIPE.format(more="tubes = 1"))
+
+    def train(stage: str, *arguments: object) -> None:
+        run("train", stage, *arguments)
+
+    brief = ("--steps", 1, "--no-compile", "--preset", "tiny", "--device", "cpu")
+    image, video = tmp_path / "image", tmp_path / "video"
+    train("image", pictures, "--out", image, "--recipe", tmp_path / "image.toml", *brief)
+    checkpoint = image / "checkpoint.pt"
+    train("video", clips, "--out", video, "--recipe", tmp_path / "video.toml", "--init", checkpoint, *brief)
+    tokenizer = video / "checkpoint.pt"
+    keys, tubes = tmp_path / "keys.npz", tmp_path / "tubes.npz"
+    train("tokens", pictures, "--from", tokenizer, "--out", keys, "--count", 2, "--crop", 192)
+    train("tokens", clips, "--from", tokenizer, "--out", tubes, "--count", 2, "--crop", 192, "--tubes", 1)
+    train("prior", keys, tubes, "--out", tmp_path / "key", "--steps", 1)
+    key = tmp_path / "key" / "checkpoint.pt"
+    train("prior", tubes, "--kind", "tube", "--key", key, "--out", tmp_path / "tube", "--steps", 1)
+    tube, model = tmp_path / "tube" / "checkpoint.pt", tmp_path / "mine.safetensors"
+    priors = ("--tokens", keys, "--tokens", tubes, "--key", key, "--tube", tube)
+    train("export", tokenizer, "--name", "mine", "--out", model, *priors)
+
+    stream = tmp_path / "clip.bsq"
+    run("encode", media / "clip", stream, "--model", model)
+    run("decode", stream, f"{tmp_path / 'decoded'}/", "--model", model)
+    assert "  model     mine " in run("info", stream).stdout
+    assert len(list((tmp_path / "decoded").iterdir())) == 6
+
+
+@pytest.mark.parametrize("budget", [(), ("--steps", 1, "--minutes", 1)])
+def test_a_stage_needs_one_budget(run: Run, tmp_path: Path, budget: tuple[object, ...]) -> None:
+    arguments = ("train", "image", tmp_path, "--out", "x", *budget)
+    assert "either --minutes or --steps" in run(*arguments, code=2).stderr
+
+
+def test_what_cannot_be_trained(run: Run, tmp_path: Path) -> None:
+    image = ("train", "image", "--out", tmp_path / "out", "--steps", 1)
+    assert "missing: no such folder" in run(*image, tmp_path / "missing", code=1).stderr
+    assert "no training data" in run(*image, tmp_path, code=1).stderr
+    assert "no such recipe" in run(*image, tmp_path, "--recipe", "nothing", code=1).stderr
+    export = ("train", "export", tmp_path / "x.pt", "--name", "x", "--out", tmp_path / "no" / "x.safetensors")
+    assert "does not exist" in run(*export, code=1).stderr
+    assert "--key needs --tokens" in run(*export, "--key", "k.pt", code=2).stderr
