@@ -34,7 +34,7 @@ def main(seed: int, count: int) -> None:
 
 
 def peak_bytes() -> int:
-    """Peak memory of this program. Linux keeps ru_maxrss over exec, so there it is not that of the caller's."""
+    """Peak memory of this program. Linux keeps ru_maxrss over exec: there it may be that of the caller."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
