@@ -31,8 +31,8 @@ const right = document.getElementById("right");
 right.value = right.options[right.options.length - 1].value;
 right.dispatchEvent(new Event("change"));
 found.caption = document.getElementById("right-caption").textContent;
-addEventListener("load", async () => {
-  await Promise.all(["left", "right"].map((side) => document.getElementById(`${side}-image`).decode()));
+// the window's load event waits for the pictures
+addEventListener("load", () => {
   found.widths = ["left", "right"].map((side) => document.getElementById(`${side}-image`).naturalWidth);
   document.body.append(Object.assign(document.createElement("pre"), { id: "found", textContent: JSON.stringify(found) }));
 });
