@@ -38,7 +38,7 @@ class EncodeOptions:
     """How to encode.
 
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
-    GOP.
+    GOP; 1, key frames alone, until tubes are trained longer (training/LOG.md).
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file.
     device: auto, cpu, cuda, mps. threads: of the CPU (None = as torch decides).
@@ -46,7 +46,7 @@ class EncodeOptions:
 
     q: float = 5.0
     levels: int | None = None
-    gop: int = 65
+    gop: int = 1
     effort: int = 0
     model: str | Path = "base"
     device: str = "auto"
