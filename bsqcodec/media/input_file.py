@@ -17,6 +17,8 @@ from bsqcodec.errors import InputError
 from bsqcodec.media.source import StreamSource
 
 MAX_DECODER_THREADS = 4
+# Beyond this a rate is a header's mistake.
+MAX_FRAME_RATE = 1000
 # Formats that ffmpeg believes to see in any text file.
 TEXT_ART_FORMATS = {"adf", "bin", "idf", "tty", "xbin"}
 # Tags that describe the old file rather than its content.
@@ -37,24 +39,56 @@ FFMPEG_FAULTS = (av.FFmpegError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
+class InputFacts:
+    """What a file says of its video; plain values, good after the file is closed.
+
+    tick: the length of the stream's time base in seconds. frame_count and length (in seconds): None where not
+    stated. is_picture: a picture format (OpenEXR, DPX) rather than a video of one frame. pixel_aspect: width
+    by height.
+    """
+
+    tick: Fraction
+    frame_rate: Fraction | None
+    frame_count: int | None
+    length: Fraction | None
+    is_picture: bool
+    pixel_aspect: Fraction
+    tags: dict[str, str]
+
+    @classmethod
+    def of(cls, container: InputContainer, video: VideoStream) -> "InputFacts":
+        rate = video.average_rate or video.guessed_rate
+        kind = container.format.name
+        # Matroska writes its keys in capitals.
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+        return cls(
+            tick=video.time_base or Fraction(1, 25),
+            frame_rate=rate if rate and 0 < rate <= MAX_FRAME_RATE else None,
+            frame_count=video.frames or None,
+            length=Fraction(container.duration, av.time_base) if container.duration else None,
+            is_picture=kind.endswith("_pipe") or kind.startswith("image2"),
+            pixel_aspect=video.sample_aspect_ratio or Fraction(1),
+            tags={key: value for key, value in tags.items() if key not in TECHNICAL_TAGS},
+        )
+
+    def carried_tags(self, *, is_turned: bool) -> dict[str, str]:
+        """The tags, and the shape of the upright picture's pixels where it is not square."""
+        aspect = 1 / self.pixel_aspect if is_turned else self.pixel_aspect
+        shape = {} if aspect == 1 else {PIXEL_ASPECT_TAG: f"{aspect.numerator}:{aspect.denominator}"}
+        return self.tags | shape
+
+
+@dataclass(frozen=True)
 class InputFile:
-    """An opened file with its chosen video stream. tick: the length of its time base in seconds."""
+    """An opened file with its chosen video stream."""
 
     container: InputContainer
     video: VideoStream
-    tick: Fraction
+    facts: InputFacts
 
     @property
-    def frame_rate(self) -> Fraction | None:
-        """The average rate where the file gives a believable one."""
-        rate = self.video.average_rate or self.video.guessed_rate
-        return rate if rate and 0 < rate <= 1000 else None
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether it is a picture format (OpenEXR, DPX) rather than a video of one frame."""
-        name = self.container.format.name
-        return name.endswith("_pipe") or name.startswith("image2")
+    def tick(self) -> Fraction:
+        return self.facts.tick
 
 
 def source_name(source: Path | StreamSource) -> str:
@@ -75,7 +109,7 @@ def open_input(source: Path | StreamSource, threads: int | None) -> InputFile:
         raise
     video.codec_context.thread_count = threads or min(MAX_DECODER_THREADS, os.cpu_count() or 1)
     video.codec_context.thread_type = "AUTO"
-    return InputFile(container, video, video.time_base or Fraction(1, 25))
+    return InputFile(container, video, InputFacts.of(container, video))
 
 
 @contextmanager
@@ -142,18 +176,6 @@ def unused_streams(opened: InputFile, carried: set[int]) -> list[str]:
     )
     lines += [f"{count} {kind}{'s' if count > 1 else ''} left out" for kind, count in kinds.items()]
     return lines
-
-
-def carried_tags(opened: InputFile, *, is_turned: bool) -> dict[str, str]:
-    """The container's tags that tell of the content, and the shape of the pixels where it is not square."""
-    # Matroska writes its keys in capitals.
-    stated = {key.lower(): value for key, value in opened.container.metadata.items()}
-    tags = {key: value for key, value in stated.items() if key not in TECHNICAL_TAGS}
-    aspect = opened.video.sample_aspect_ratio
-    if aspect and aspect != 1:
-        upright = 1 / aspect if is_turned else aspect
-        tags[PIXEL_ASPECT_TAG] = f"{upright.numerator}:{upright.denominator}"
-    return tags
 
 
 def _is_attached_picture(stream: Stream) -> bool:

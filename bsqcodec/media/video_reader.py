@@ -16,8 +16,8 @@ from bsqcodec.media.audio import AnyPacket, SoundGate, track_of
 from bsqcodec.media.colour import RgbConverter, stated_colour
 from bsqcodec.media.input_file import (
     FFMPEG_FAULTS,
+    InputFacts,
     InputFile,
-    carried_tags,
     open_input,
     reason,
     source_name,
@@ -34,7 +34,7 @@ SEEK_MARGIN = Fraction(1)
 # After the last frame, how much further the file is read for its sound where a track falls silent.
 SOUND_LAG = Fraction(10)
 # A file with fewer frames than this share of what its header promises is cut off; edit lists may hide a few.
-EXPECTED_SHARE = 0.95
+EXPECTED_SHARE = Fraction(95, 100)
 
 TimedFrame = Timed[av.VideoFrame]
 Walk = Generator[TimedFrame | AudioPacket, None, None]
@@ -76,7 +76,7 @@ class VideoReader(Reader):
         self._begun: Walk | None = self._walk(opened)
         try:
             first = self._first_frame(self._begun)
-            self._describe(opened, first)
+            self._describe(opened.facts, first)
         except BaseException:
             self._begun.close()
             raise
@@ -144,7 +144,7 @@ class VideoReader(Reader):
                 return event.item
         raise AssertionError("a walk that ends without a frame raises")
 
-    def _describe(self, opened: InputFile, frame: av.VideoFrame) -> None:
+    def _describe(self, facts: InputFacts, frame: av.VideoFrame) -> None:
         colour = stated_colour(frame, self._name, self.warnings)
         orientation = Orientation()
         matrix = cast(Mapping[str, memoryview], frame.side_data).get("DISPLAYMATRIX")
@@ -158,28 +158,26 @@ class VideoReader(Reader):
         self._converter = RgbConverter(colour, frame.width, frame.height, orientation, self.warnings)
         width, height = orientation.size(frame.width, frame.height)
         is_turned = orientation.rotation in (90, 270)
-        self.metadata = Metadata(None, None, carried_tags(opened, is_turned=is_turned))
+        self.metadata = Metadata(None, None, facts.carried_tags(is_turned=is_turned))
         self.info = VideoInfo(
             width=width,
             height=height,
-            time_base=opened.tick,
-            frame_rate=opened.frame_rate,
-            frame_count=self._expected_frames(opened),
+            time_base=facts.tick,
+            frame_rate=facts.frame_rate,
+            frame_count=self._expected_frames(facts),
             colour=colour,
             rotation=orientation.rotation,
-            is_still=opened.is_picture,
+            is_still=facts.is_picture,
         )
 
-    def _expected_frames(self, opened: InputFile) -> int | None:
+    def _expected_frames(self, facts: InputFacts) -> int | None:
         """How many frames the selection should have: the stated number, else from the length and the rate."""
-        count: int | None = opened.video.frames or None
-        rate = opened.frame_rate
+        count = facts.frame_count
         if self._selection.start or self._selection.end is not None or count is None:
             count = None
-            if opened.container.duration and rate:
-                length = Fraction(opened.container.duration, av.time_base)
-                end = length if self._selection.end is None else min(length, self._selection.end)
-                count = max(1, round((end - self._selection.start) * rate))
+            if facts.length and facts.frame_rate:
+                end = facts.length if self._selection.end is None else min(facts.length, self._selection.end)
+                count = max(1, round((end - self._selection.start) * facts.frame_rate))
         if self._selection.max_frames is not None:
             count = self._selection.max_frames if count is None else min(count, self._selection.max_frames)
         return count
@@ -225,7 +223,7 @@ class VideoReader(Reader):
                 if selection.max_frames is None:
                     yield from gate.release(self._sound_limit())
             else:
-                self._check_length(opened, since_first)
+                self._check_length(opened.facts, since_first)
             if zero is None and self._decoded == 0:
                 raise InputError(
                     f"{self._name}: no picture of the video could be decoded; expected at least one"
@@ -286,7 +284,8 @@ class VideoReader(Reader):
 
     def _decode(self, opened: InputFile, packets: Iterator[AnyPacket]) -> Iterator[TimedFrame | AnyPacket]:
         """Packets of video become timed frames (file clock, in ticks), the others pass through."""
-        usual = 0 if opened.frame_rate is None else round(1 / (opened.frame_rate * opened.tick))
+        rate = opened.facts.frame_rate
+        usual = 0 if rate is None else round(1 / (rate * opened.tick))
         clock = self._clock = FrameClock[av.VideoFrame](opened.tick, usual)
         self._decoded = self._damaged = 0
         for packet in chain(packets, [None]):
@@ -311,15 +310,19 @@ class VideoReader(Reader):
         if self._damaged:
             self._say(f"{self._damaged} damaged packets of video left out")
 
-    def _check_length(self, opened: InputFile, last: Fraction) -> None:
+    def _check_length(self, facts: InputFacts, last: Fraction) -> None:
         """Say so where a file that was read to its end holds far less than its header promises."""
-        promised, length = opened.video.frames, opened.container.duration
-        if self._selection.start == 0 and self._decoded < promised * EXPECTED_SHARE:
-            self._say(f"{promised} frames are promised, {self._decoded} were found: cut off or damaged")
-        elif not promised and length and last * av.time_base < length * EXPECTED_SHARE - av.time_base:
-            seconds = length / av.time_base
+        if self._selection.start > 0:
+            return
+        if facts.frame_count is not None:
+            if self._decoded < facts.frame_count * EXPECTED_SHARE:
+                self._say(
+                    f"{facts.frame_count} frames are promised, {self._decoded} were found: cut off or damaged"
+                )
+        elif facts.length is not None and last < facts.length * EXPECTED_SHARE - 1:
             self._say(
-                f"{seconds:.2f} s are promised, the last frame is at {float(last):.2f} s: cut off or damaged"
+                f"{float(facts.length):.2f} s are promised, the last frame is at {float(last):.2f} s:"
+                " cut off or damaged"
             )
 
     # Seeking

@@ -144,8 +144,8 @@ def test_there_and_back_through_444_loses_rounding_only() -> None:
     [
         (720, 576, SMPTE170M),
         (1024, 576, SMPTE170M),
-        (1026, 576, BT709),
-        (720, 578, BT709),
+        (1025, 576, BT709),
+        (720, 577, BT709),
         (1920, 1080, BT709),
     ],
 )

@@ -147,6 +147,26 @@ def test_a_selection_cuts_the_sound_with_it(tmp_path: Path) -> None:
         assert list(reader.audio_packets()) == both
 
 
+def test_a_seek_that_lands_too_late_skips_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_clip(tmp_path / "a.mkv", pts=range(50))
+    everything = read(path)
+    # Demuxers with a poor index land behind the place they were asked for.
+    monkeypatch.setattr("bsqcodec.media.video_reader.SEEK_MARGIN", Fraction(-1, 2))
+    found = read(path, start=Fraction(1, 2))
+    assert len(found) == 50 - 13
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(found, everything[13:], strict=True))
+
+
+def test_sound_ends_where_the_selection_ends(tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "a.mkv", pts=range(12), sound=[("ac3", 48000)])
+    with open_reader(path) as reader:
+        fifth = list(reader.audio_packets())[4]
+        end = fifth.pts * reader.audio_tracks[0].time_base
+    # What begins exactly at the end is no longer part of it.
+    with open_reader(path, duration=end) as reader:
+        assert len(list(reader.audio_packets())) == 4
+
+
 def test_events_hold_everything_in_one_pass(tmp_path: Path) -> None:
     path = make_clip(tmp_path / "a.mkv", pts=range(12), sound=[("pcm_s16le", 8000), ("ac3", 48000)])
     with open_reader(path) as reader:
