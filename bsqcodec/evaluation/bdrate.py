@@ -58,7 +58,11 @@ def bd_rate(anchor: Curve, test: Curve, measure: Measure) -> BdRate:
     if max(share_anchor, share_test) < SMALLEST_OVERLAP:
         widest = max(share_anchor, share_test)
         return _refused(
-            anchor, test, measure, f"the curves share {widest:.0%} of the shorter, under 50 %", **shares
+            anchor,
+            test,
+            measure,
+            f"the curves share {100 * widest:.1f} % of the shorter, under 50 %",
+            **shares,
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package warns of overlaps under its own figure: ours is stated

@@ -60,9 +60,9 @@ def compare(results: Sequence[Result], failures: Sequence[Failure], codecs: Sequ
     """
     reached = {(result.codec, result.value) for result in results}
     left_out = {
-        failure.item: f"{failure.codec} at {failure.value:g}: {failure.reason}"
+        failure.item: f"{failure.trial}: {failure.reason}"
         for failure in reversed(failures)
-        if (failure.codec, failure.value) in reached or failure.value == 0
+        if (failure.codec, failure.value) in reached or failure.value is None
     }
     kept = tuple(result for result in results if result.item not in left_out)
     curves = tuple(curve for codec in codecs if (curve := _curve(codec, kept)).points)

@@ -20,12 +20,16 @@ CLUSTER_PATIENCE = "20s"
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that gave no result, and why, in one line."""
+    """A trial that gave no result, and why, in one line. value: None where no setting could be tried."""
 
     item: str
     codec: str
-    value: float
+    value: float | None
     reason: str
+
+    @property
+    def trial(self) -> str:
+        return self.codec if self.value is None else f"{self.codec} at {self.value:g}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def plan(
         try:
             fingerprint = digest(item)
         except BsqError as error:
-            unreadable += [Failure(item.name, codec.name, 0, str(error)) for codec in codecs]
+            unreadable += [Failure(item.name, codec.name, None, str(error)) for codec in codecs]
             continue
         trials += [
             Trial(item, fingerprint, codec, versions[codec.name], value, judges or Judges())

@@ -12,7 +12,7 @@ from bsqcodec.errors import DependencyError, InputError
 from bsqcodec.evaluation.codecs import Knob
 from bsqcodec.evaluation.sources import Kind, Source, SourceInfo
 
-QUALITY = Knob("quality", (5, 10, 15, 20, 25, 35, 50, 65, 80, 90), 1, 100, whole=True, rising=True)
+QUALITY = Knob("quality", (2, 5, 10, 15, 20, 25, 35, 50, 65, 80, 90), 1, 100, whole=True, rising=True)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ FORMATS = {
         "webp",
         "webp",
         ".webp",
-        Knob("quality", (1, 5, 10, 15, 20, 25, 35, 50, 70, 85), 0, 100, whole=True, rising=True),
+        Knob("quality", (0, 1, 5, 10, 15, 20, 25, 35, 50, 70, 85), 0, 100, whole=True, rising=True),
         (("method", 4),),
         "lossy, 4:2:0",
     ),

@@ -109,7 +109,7 @@ def summary(evaluation: Evaluation) -> str:
             f"- {item}: in no mean, since it failed: {reason}" for item, reason in compared.left_out.items()
         ]
         others = dict.fromkeys(
-            f"- {failure.codec} at {failure.value:g}: {failure.reason}"
+            f"- {failure.trial}: {failure.reason}"
             for failure in evaluation.failures
             if failure.item not in compared.left_out
         )

@@ -174,7 +174,7 @@ def rd_curve(
             on_progress=TrialsProgress(quiet=quiet),
         )
     for failure in evaluation.failures:
-        console.warn(f"{failure.item}: {failure.codec} at {failure.value:g}: {failure.reason}")
+        console.warn(f"{failure.item}: {failure.trial}: {failure.reason}")
     click.echo(summary(evaluation))
     if out is not None:
         views = []

@@ -21,14 +21,14 @@ def test_a_folder_of_pictures_from_end_to_end(thumbnails: Path, tmp_path: Path) 
     first = bsqc(*command, "--pictures", 1)
     assert first.exit_code == 0, first.output
     assert "| jpeg | webp | PSNR-RGB |" in first.stdout
-    assert "60 of 60 trials, 0 from the cache" in first.stderr
+    assert "66 of 66 trials, 0 from the cache" in first.stderr
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"summary.md", "points.csv", "points.json", "report.html", "compressai/jpeg.json"} <= names
     assert {"rd_psnr_rgb.svg", "rd_psnr_rgb.png", "rd_ssim.svg"} <= names
     assert not any(name.endswith(".part") for name in names)
-    assert len(list(csv.DictReader((out / "points.csv").read_text().splitlines()))) == 80
+    assert len(list(csv.DictReader((out / "points.csv").read_text().splitlines()))) == 88
     second = bsqc(*command, "--no-plots", "--pictures", 0)
-    assert "60 of 60 results from the cache" in second.stderr
+    assert "66 of 66 results from the cache" in second.stderr
     assert second.stdout == first.stdout
 
 

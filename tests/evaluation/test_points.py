@@ -53,8 +53,8 @@ def test_bd_rate_states_the_overlap() -> None:
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        ([f + 20 for f in FIGURES], "the curves share 0% of the shorter, under 50 %"),
-        ([f + 8 for f in FIGURES], "the curves share 33% of the shorter"),
+        ([f + 20 for f in FIGURES], "the curves share 0.0 % of the shorter, under 50 %"),
+        ([f + 8 for f in FIGURES], "the curves share 33.3 % of the shorter"),
         ([25, 28, 27, 34, 37], "the figures of b do not rise with its rate"),
         ([25, 28, 31], "b has 3 points, 4 are needed"),
     ],
@@ -152,7 +152,7 @@ def evaluation(make_result: MakeResult) -> Evaluation:
 def test_summary_names_settings_points_bd_rates_and_machine(evaluation: Evaluation) -> None:
     text = summary(evaluation)
     assert "| jpeg | Pillow JPEG, baseline, subsampling=4:2:0 | Pillow" in text
-    assert "| jpeg | quality 5 | 0.1600 | 0.1520 | 25.12 |" in text
+    assert "| jpeg | quality 2 | 0.1600 | 0.1520 | 25.12 |" in text
     assert (
         "| jpeg | webp | PSNR-RGB | +100.0 % | +100.0 % | 25.12 to 37.16: 100% of jpeg, 100% of webp |"
         in text

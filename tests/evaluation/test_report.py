@@ -93,7 +93,7 @@ def test_the_report_works_in_a_browser(folder: Path, tmp_path: Path) -> None:
     found = json.loads(text[1].replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
     assert found["curves"] == 2
     assert found["curvesLeft"] == 1
-    assert re.match(r"jpeg quality 5.*bpp: \d+\.\d\d PSNR-RGB", found["tip"])
+    assert re.match(r"jpeg quality 2.*bpp: \d+\.\d\d PSNR-RGB", found["tip"])
     assert found["rising"] == sorted(found["rising"], key=float)
     assert found["falling"] == found["rising"][::-1]
     assert found["before"] == "inset(0px 50% 0px 0px)"
