@@ -91,17 +91,20 @@ def demo(out_dir: str, q: float, model: str) -> None:
 def _through_bsqc(
     source: Path, decoded: Path, originals: list[np.ndarray], options: EncodeOptions
 ) -> Row:
-    """Encode a file to .bsq beside it, decode that to another; measured on the decoder's own frames."""
-    from bsqcodec.files import DecodeOptions, Source, decode_file, encode_file, open_pixels
+    """Encode a file to .bsq beside it and decode that; figures of the decoder's frames, not of `decoded`."""
+    from bsqcodec.files import Source, encode_file, open_pixels
+    from bsqcodec.media import Frame, open_reader, open_writer
 
     coded = source.with_suffix(".bsq")
     with whole_file(coded, force=True) as file:
         encode_file(Source(source), file, options)
     weights = Path(options.model) if Path(options.model).suffix else None
-    with coded.open("rb") as stream:
-        decode_file(stream, decoded, DecodeOptions(model=weights), force=True)
-    with open_pixels(coded, model=weights) as frames:
-        return _row(f"bsqc -q {options.q:g}", coded, originals, list(frames))
+    with open_pixels(coded, model=weights) as pixels:
+        frames = list(pixels)
+    with open_reader(source) as reader, open_writer(decoded, reader.info, force=True) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(Frame(frame, number, 1))
+    return _row(f"bsqc -q {options.q:g}", coded, originals, frames)
 
 
 def _through_rival(codec: Codec, item: Item, coded: Path, originals: list[np.ndarray]) -> Row:
