@@ -185,6 +185,7 @@ class Encoder:
         self._waiting: list[Pixels] = []  # frames of the block that is not full yet
         self._times: list[tuple[int, int]] = []  # pts and duration of the GOP's frames
         self._gop = GopTokens(self._rate, self._rate)
+        self._last_pts: int | None = None
         self._frames = self._gops = 0
         self._level_bytes = [0] * self._levels
         self._modes: Counter[str] = Counter()
@@ -196,10 +197,11 @@ class Encoder:
             found = f"{'x'.join(map(str, frame.pixels.shape))} {frame.pixels.dtype}"
             expected = f"{self._height}x{self._width}x3 uint8"
             raise InputError(f"frame {self._frames} is {found}, expected {expected}")
-        if self._times and frame.pts <= self._times[-1][0]:
+        if self._last_pts is not None and frame.pts <= self._last_pts:
             raise InputError(f"frame {self._frames} is shown at {frame.pts}, not after the one before it")
         if self._still and self._frames:
             raise InputError("a still has one frame, and it is there already")
+        self._last_pts = frame.pts
         self._waiting.append(frame.pixels)
         self._times.append((frame.pts, frame.duration))
         self._frames += 1
