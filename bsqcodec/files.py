@@ -34,8 +34,9 @@ Progress = Callable[[int, int | None], None]
 
 SPOOL_BYTES = 1 << 24
 SOUND_CHUNKS = ("TRAK", "AUDI")
-# A clip of more GOPs than this is long: a part of it is searched first, which saves encodes of the whole.
-LONG_IN_GOPS = 6
+# Of a clip longer than four parts, one part is searched first, which saves encodes of the whole.
+PART_FRAMES = 32
+PARTS_IN_LONG = 4
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def encode_to_target(
 ) -> Encoded:
     """Encode with the highest q whose file stays within the target, found by encoding a few times.
 
-    options.q is where the search begins; for a long clip, what a search of two of its GOPs found. The file of
+    options.q is where the search begins; for a long clip, what a search of a part of it found. The file of
     source must be seekable. Raises InputError where even q = 1 is too large, and what encode_file raises.
     """
     first = _search_part(source, options, target, unit, progress)
@@ -164,17 +165,18 @@ def encode_to_target(
 def _search_part(
     source: Source, options: EncodeOptions, target: float, unit: Unit, progress: Progress
 ) -> float:
-    """Where to begin: the q that fits two GOPs from a third of a long clip on; options.q for short ones."""
+    """Where to begin: the q that fits a part from a third of a long clip on; options.q for short ones."""
     with _open(source, options.threads) as reader:
         info, tracks = reader.info, reader.audio_tracks
-    if info.frame_count is None or not info.frame_rate or info.frame_count <= LONG_IN_GOPS * options.gop:
+    part_frames = max(PART_FRAMES, 2 * options.gop)
+    if info.frame_count is None or not info.frame_rate or info.frame_count <= PARTS_IN_LONG * part_frames:
         return options.q
     seconds = info.frame_count / info.frame_rate
     if unit is Unit.BYTES:
         sound_bytes = float(sum(track.bit_rate for track in tracks) * seconds / 8)
         target = 8 * (target - sound_bytes) / (info.width * info.height * info.frame_count)
     start = (source.start or 0) + seconds / 3
-    part = replace(source, start=start, duration=None, max_frames=2 * options.gop, audio=False)
+    part = replace(source, start=start, duration=None, max_frames=part_frames, audio=False)
 
     def bpp_at(q: float) -> float:
         return encode_file(part, BytesIO(), replace(options, q=q), progress).bpp

@@ -84,9 +84,9 @@ def encode(
     from bsqcodec.files import Source, Unit
 
     options = EncodeOptions(**settings) if q is None else EncodeOptions(q=q, **settings)
-    target = None
+    target: tuple[float, Unit] | None = None
     if target_size is not None:
-        target = (float(target_size), Unit.BYTES)
+        target = (target_size, Unit.BYTES)
     elif target_bpp is not None:
         target = (target_bpp, Unit.BPP)
     done: list[dict[str, Any]] = []

@@ -126,14 +126,17 @@ def test_decoding_a_part(run: Run, clip_stream: Path, model: Path, tmp_path: Pat
     assert len(names(tmp_path / "part")) == 3
 
 
-@pytest.mark.parametrize(("option", "value"), [("--target-size", "500"), ("--target-bpp", "0.5")])
+@pytest.mark.parametrize(
+    ("option", "value", "shown"),
+    [("--target-size", "9", "9 bytes"), ("--target-bpp", ".01", "0.0100 bits per pixel")],
+)
 def test_a_target_without_a_fit_is_said_with_the_file(
-    run: Run, media: Path, model: Path, tmp_path: Path, option: str, value: str
+    run: Run, media: Path, model: Path, tmp_path: Path, option: str, value: str, shown: str
 ) -> None:
     arguments = ("encode", media / "photo.png", tmp_path / "x.bsq", "--model", model, option)
-    line = run(*arguments, "9" if option == "--target-size" else "0.01", code=1).stderr
-    assert line.startswith(f"bsqc: error: {media / 'photo.png'}: ")
-    assert "cannot be reached: at q 1 the file has" in line
+    line = run(*arguments, value, code=1).stderr
+    begin = f"bsqc: error: {media / 'photo.png'}: {shown} cannot be reached: at q 1 the file has "
+    assert line.startswith(begin)
     assert names(tmp_path) == []
 
 
