@@ -118,3 +118,23 @@ class Target:
                 f"{path}: holds {len(foreign)} files that are no numbered frames ({foreign[0]});"
                 " choose another folder"
             )
+
+
+class StreamSink:
+    """A file object for PyAV to write to; keeps what PyAV would swallow: Ctrl-C during a write."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.interrupt: BaseException | None = None
+        self._file = file
+        self.seekable = file.seekable
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self.interrupt = interrupt
+            raise OSError("interrupted") from interrupt

@@ -30,7 +30,7 @@ from bsqcodec.media.colour import (
 )
 from bsqcodec.media.input_file import FFMPEG_FAULTS, PIXEL_ASPECT_TAG, reason
 from bsqcodec.media.interfaces import Writer
-from bsqcodec.media.target import Target
+from bsqcodec.media.target import StreamSink, Target
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata, VideoInfo
 
 DEFAULT_FRAME_RATE = Fraction(25)
@@ -128,6 +128,7 @@ class VideoWriter(Writer):
         self._ending = ending
         self._format = VIDEO_OUTPUTS[ending]
         self._tracks = tracks
+        self._sink: StreamSink | None = None
         self._sound: dict[int, AudioStream] = {}
         self._last_dts: dict[int, int] = {}
         self._last_pts: int | None = None
@@ -218,6 +219,8 @@ class VideoWriter(Writer):
             yield
         except FFMPEG_FAULTS as error:
             self._target.discard()
+            if self._sink is not None and self._sink.interrupt is not None:
+                raise self._sink.interrupt from None
             raise InputError(f"{self._target.name}: writing failed ({reason(error)})") from None
         except BaseException:
             self._target.discard()
@@ -232,10 +235,10 @@ class VideoWriter(Writer):
             options["movie_timescale"] = str(min(MAX_TIMESCALE, self._tracks[0].time_base.denominator))
         if self._target.path is not None:
             return av.open(f"file:{self._target.path}", "w", format=muxer, container_options=options)
-        file = self._target.open()
-        if not file.seekable():
+        self._sink = StreamSink(self._target.open())
+        if not self._sink.seekable():
             options |= self._format.pipe_options
-        return av.open(file, "w", format=muxer, container_options=options)
+        return av.open(self._sink, "w", format=muxer, container_options=options)
 
     def _add_video(self, threads: int | None) -> VideoStream:
         info = self._info

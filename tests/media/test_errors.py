@@ -148,6 +148,17 @@ def test_a_reader_that_goes_away_is_one_line(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("format", ["mkv", "mp4", "gif", "y4m"])
+def test_ctrl_c_while_a_stream_is_written_is_ctrl_c(format: str, capfd: pytest.CaptureFixture[str]) -> None:
+    class Interrupting(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(Interrupting(), frames(range(50)), info(), format=format)
+    assert capfd.readouterr() == ("", "")
+
+
 class Interrupted(io.BytesIO):
     """A pipe at which the user presses Ctrl-C after some reads."""
 

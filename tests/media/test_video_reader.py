@@ -165,6 +165,7 @@ def test_sound_ends_where_the_selection_ends(tmp_path: Path) -> None:
     # What begins exactly at the end is no longer part of it.
     with open_reader(path, duration=end) as reader:
         assert len(list(reader.audio_packets())) == 4
+        assert sum(isinstance(event, AudioPacket) for event in reader.events()) == 4
 
 
 def test_events_hold_everything_in_one_pass(tmp_path: Path) -> None:
