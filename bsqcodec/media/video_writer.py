@@ -135,9 +135,9 @@ class VideoWriter(Writer):
         self._last_written: int | None = None
         self._tick = self._format.tick or info.time_base
         self._converter: PictureConverter
-        # Opened inputs that the streams of sound are copied from; they must outlive the muxer.
-        self._templates = [TrackTemplate.of(track) for track in tracks]
         with self._faults():
+            # Opened inputs that the streams of sound are copied from; they must outlive the muxer.
+            self._templates = [TrackTemplate.of(track) for track in tracks]
             self._container = self._open_container()
             tags = dict(metadata.tags)
             aspect = tags.pop(PIXEL_ASPECT_TAG, None)
@@ -217,7 +217,8 @@ class VideoWriter(Writer):
         """Turn what ffmpeg raises into an InputError, and leave nothing behind whatever is raised."""
         try:
             yield
-        except FFMPEG_FAULTS as error:
+        except (*FFMPEG_FAULTS, OverflowError) as error:
+            # OverflowError: a number in a damaged header that does not fit into ffmpeg's fields.
             self._target.discard()
             if self._sink is not None and self._sink.interrupt is not None:
                 raise self._sink.interrupt from None

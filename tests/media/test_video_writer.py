@@ -265,6 +265,33 @@ def test_sound_that_a_format_cannot_hold_is_left_out_and_said(tmp_path: Path) ->
     assert joined(found) == joined(packets, track=1)
 
 
+TRACK = AudioTrack("aac", 44100, 2, "stereo", 1024, 0, Fraction(1, 44100), b"\x12\x10")
+
+
+@pytest.mark.parametrize(
+    "track",
+    [
+        replace(TRACK, channels=300),
+        replace(TRACK, layout="no such layout"),
+        replace(TRACK, bit_rate=1 << 70),
+        replace(TRACK, time_base=Fraction(1, 1 << 66)),
+        replace(TRACK, codec="flac", extradata=b"damaged"),
+    ],
+)
+def test_nonsense_from_a_damaged_stream_is_one_line(tmp_path: Path, track: AudioTrack) -> None:
+    packets = [AudioPacket(0, 0, 0, 1024, True, b"abc"), AudioPacket(0, 1 << 66, 1 << 66, 1024, True, b"d")]
+    with pytest.raises(InputError, match=r"a\.mp4: writing failed"):
+        write_sound(tmp_path / "a.mp4", [track], packets)
+    with pytest.raises(InputError, match=r"a\.mp4: writing failed"):
+        write(tmp_path / "a.mp4", frames([0, 1 << 63]), info())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_codec_that_nobody_knows_is_left_out(tmp_path: Path) -> None:
+    said = write_sound(tmp_path / "a.mp4", [replace(TRACK, codec="nonsense")], [])
+    assert said == ["sound track 0 left out: .mp4 cannot hold nonsense; no format written here can"]
+
+
 def test_tags_and_the_shape_of_pixels_come_back(tmp_path: Path) -> None:
     metadata = Metadata(None, None, {"title": "A clip", "pixel_aspect_ratio": "16:11"})
     for name in ("a.mp4", "a.mov", "a.mkv", "a.webm"):
