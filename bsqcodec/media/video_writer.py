@@ -179,10 +179,11 @@ class VideoWriter(Writer):
         if stream is None:
             return
         track = self._tracks[packet.track]
-        for single in single_frames(packet, track.codec):
-            self._mux_sound(single, track.time_base, stream)
+        with self._faults():
+            for single in single_frames(packet, track.codec):
+                self._container.mux(self._timed_packet(single, track.time_base, stream))
 
-    def _mux_sound(self, packet: AudioPacket, time_base: Fraction, stream: AudioStream) -> None:
+    def _timed_packet(self, packet: AudioPacket, time_base: Fraction, stream: AudioStream) -> AnyPacket:
         tick = stream.time_base or time_base
         scale = time_base / tick
         copied: AnyPacket = Packet(packet.data)
@@ -194,8 +195,7 @@ class VideoWriter(Writer):
         copied.pts = max(round(packet.pts * scale), dts)
         copied.duration = round(packet.duration * scale)
         copied.is_keyframe = packet.is_keyframe
-        with self._faults():
-            self._container.mux(copied)
+        return copied
 
     def close(self) -> None:
         with self._faults():

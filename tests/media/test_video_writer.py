@@ -274,7 +274,6 @@ TRACK = AudioTrack("aac", 44100, 2, "stereo", 1024, 0, Fraction(1, 44100), b"\x1
         replace(TRACK, channels=300),
         replace(TRACK, layout="no such layout"),
         replace(TRACK, bit_rate=1 << 70),
-        replace(TRACK, time_base=Fraction(1, 1 << 66)),
         replace(TRACK, codec="flac", extradata=b"damaged"),
     ],
 )
