@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from bsqcodec.blocks import BlockKind
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.config import TokenizerConfig
-from bsqcodec.tokenizer.layers import Block, MemoryAttention, depth_to_space, space_to_depth, stack
+from bsqcodec.tokenizer.layers import Block, MemoryAttention, RMSNorm, depth_to_space, space_to_depth, stack
 
 PATCH = 8
 STRIDES = (8, 16, 32)
@@ -70,7 +70,7 @@ class Level(nn.Module):
         self.compare = nn.Linear(2 * width, width)
         self.project = nn.Linear(width, bits)
         self.embed = nn.Linear(bits, width)
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         self.side = nn.Linear(width, bits)
         nn.init.zeros_(self.side.weight)
 

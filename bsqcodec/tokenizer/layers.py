@@ -68,6 +68,13 @@ def _each_sample(bias_nhsk: Tensor, B: int) -> Tensor:
     return bias_nhsk if B == 1 else bias_nhsk.repeat(B, 1, 1, 1)
 
 
+class RMSNorm(nn.RMSNorm):
+    """As torch's, also for a bf16 state beside a float32 weight (autocast), where torch warns."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, eps=self.eps) * self.weight.to(x.dtype)
+
+
 class WindowAttention(nn.Module):
     """Attention inside windows of side x side positions, every window on its own; any grid size.
 
@@ -115,7 +122,7 @@ class MemoryAttention(nn.Module):
     def __init__(self, width: int, head_width: int, side: int) -> None:
         super().__init__()
         self.heads, self.side = width // head_width, side
-        self.norm_state, self.norm_memory = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.norm_state, self.norm_memory = RMSNorm(width), RMSNorm(width)
         self.q = nn.Linear(width, width, bias=False)
         self.kv = nn.Linear(width, 2 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
@@ -174,8 +181,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.local.weight)
         nn.init.zeros_(self.local.bias)  # type: ignore[arg-type]
         self.attention = WindowAttention(width, head_width, side, shift) if attention else None
-        self.norm_attention = nn.RMSNorm(width) if attention else None
-        self.norm_mlp = nn.RMSNorm(width)
+        self.norm_attention = RMSNorm(width) if attention else None
+        self.norm_mlp = RMSNorm(width)
         self.wide = nn.Linear(width, ratio * width)
         self.narrow = nn.Linear(ratio * width, width)
         nn.init.zeros_(self.narrow.weight)

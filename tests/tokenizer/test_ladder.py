@@ -153,11 +153,13 @@ def slow_window_attention(layer: WindowAttention, x_BHWD: torch.Tensor) -> torch
             seen = [(v, u) for v in range(height) for u in range(width) if window(v, u) == window(y, x)]
             for head in range(heads):
                 bias = layer.bias[head].view(2 * side - 1, 2 * side - 1)
-                scores = torch.stack([
-                    qkv[y, x, 0, head] @ qkv[v, u, 1, head] / (D // heads) ** 0.5
-                    + bias[y - v + side - 1, x - u + side - 1]
-                    for v, u in seen
-                ])
+                scores = torch.stack(
+                    [
+                        qkv[y, x, 0, head] @ qkv[v, u, 1, head] / (D // heads) ** 0.5
+                        + bias[y - v + side - 1, x - u + side - 1]
+                        for v, u in seen
+                    ]
+                )
                 values = torch.stack([qkv[v, u, 2, head] for v, u in seen])
                 part = slice(head * D // heads, (head + 1) * D // heads)
                 out[y, x, part] = torch.softmax(scores, 0) @ values

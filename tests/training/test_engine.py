@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from bsqtrain.clips import ClipSampler
 from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
-from bsqtrain.image import ImageRecipe, ImageTask
+from bsqtrain.image import ImageRecipe, ImageTask, draw_conditions
 from bsqtrain.pictures import CropSampler, is_validation
 from bsqtrain.recipe import read
 from bsqtrain.video import VideoRecipe, VideoTask
@@ -23,6 +24,7 @@ from bsqcodec.tokenizer.config import PRESETS
 from bsqcodec.tokenizer.ladder import Ladder
 
 CPU = torch.device("cpu")
+SCHEDULE = Schedule(1e-3, muon_learning_rate=1e-3)
 
 
 def pictures() -> list[np.ndarray]:
@@ -46,9 +48,9 @@ def video_task(freeze_key: bool) -> VideoTask:
 
 def trained(task: ImageTask | VideoTask, out: Path, *budgets: int) -> Trainer:
     """Train to each number of steps in turn, resuming from the checkpoint in between."""
-    trainer = Trainer(task, Schedule(1e-3), Budget(steps=budgets[-1]), out, compile=False)
+    trainer = Trainer(task, SCHEDULE, Budget(steps=budgets[-1]), out, compile=False)
     for steps in budgets:
-        trainer = Trainer(task, Schedule(1e-3), Budget(steps=steps), out, compile=False)
+        trainer = Trainer(task, SCHEDULE, Budget(steps=steps), out, compile=False)
         if (out / "checkpoint.pt").exists():
             trainer.resume(out / "checkpoint.pt")
         trainer.run(log_every=1, say=lambda line: None)
@@ -64,7 +66,7 @@ class Halves(Trainer):
 
 def test_resume_is_exact(tmp_path: Path) -> None:
     whole = trained(image_task(), tmp_path / "whole", 4)
-    first = Halves(image_task(), Schedule(1e-3), Budget(steps=4), tmp_path / "parts", compile=False)
+    first = Halves(image_task(), SCHEDULE, Budget(steps=4), tmp_path / "parts", compile=False)
     first.run(say=lambda line: None)
     assert first.step == 2
     second = trained(image_task(), tmp_path / "parts", 4)
@@ -76,7 +78,7 @@ def test_resume_is_exact(tmp_path: Path) -> None:
 
 
 def test_minutes_end_the_run_and_the_log_says_so(tmp_path: Path) -> None:
-    trainer = Trainer(image_task(), Schedule(1e-3), Budget(minutes=3 / 60), tmp_path, compile=False)
+    trainer = Trainer(image_task(), SCHEDULE, Budget(minutes=3 / 60), tmp_path, compile=False)
     start = time.monotonic()
     trainer.run(log_every=1, say=lambda line: None)
     assert time.monotonic() - start < 10
@@ -113,12 +115,12 @@ def test_two_processes_get_the_gradient_of_one(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from torch import distributed as dist\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_engine import image_task\n"
-        "from bsqtrain.engine import Budget, Schedule, Trainer\n"
+        "from test_engine import SCHEDULE, image_task\n"
+        "from bsqtrain.engine import Budget, Trainer\n"
         "torch.set_num_threads(1)\n"
         "dist.init_process_group('gloo')\n"
         "task, out = image_task(1), Path(sys.argv[1])\n"
-        "trainer = Trainer(task, Schedule(1e-3), Budget(steps=1), out, compile=False)\n"
+        "trainer = Trainer(task, SCHEDULE, Budget(steps=1), out, compile=False)\n"
         "trainer.run(say=lambda line: None)\n"
         "dist.destroy_process_group()\n"
     )
@@ -136,13 +138,37 @@ def test_two_processes_get_the_gradient_of_one(tmp_path: Path) -> None:
     batches = [task.batch(0, rank, 0.0) for rank in (0, 1)]
     losses = [task.objective(*batch)[0] for batch in batches]
     (sum(losses) / 2).backward()  # type: ignore[union-attr]
-    trainer = Trainer(task, Schedule(1e-3), Budget(steps=1), tmp_path / "one", compile=False)
-    for group in trainer.optimiser.param_groups:
-        group["lr"] = trainer.learning_rate(0.0)
+    trainer = Trainer(task, SCHEDULE, Budget(steps=1), tmp_path / "one", compile=False)
+    trainer.set_learning_rate(0.0)
     torch.nn.utils.clip_grad_norm_(trainer.parameters, 1.0)
-    trainer.optimiser.step()
+    for optimiser in trainer.optimisers:
+        optimiser.step()
     for name, value in task.model.state_dict().items():
         assert torch.allclose(value, two["model"][name], atol=1e-6), name
+
+
+def test_muon_takes_the_large_matrices(tmp_path: Path) -> None:
+    adamw, muon = Trainer(image_task(), SCHEDULE, Budget(steps=1), tmp_path, compile=False).optimisers
+    shapes = [p.shape for group in muon.param_groups for p in group["params"]]
+    assert shapes
+    assert all(len(shape) == 2 and min(shape) >= 64 for shape in shapes)
+    left = [p.shape for group in adamw.param_groups for p in group["params"]]
+    assert not any(len(shape) == 2 and min(shape) >= 64 for shape in left)
+
+
+def test_range_of_rates_widens() -> None:
+    recipe = ImageRecipe(batch=400, rate_range=(390, 800), widen=(0.5, 0.8))
+    config = PRESETS["tiny"]
+
+    def extremes(progress: float) -> tuple[float, float]:
+        log_lambda_B1, _, _ = draw_conditions(config, recipe, random.Random(0), progress)
+        return float(log_lambda_B1.min().exp()), float(log_lambda_B1.max().exp())
+
+    narrow, wide = extremes(0.5), extremes(0.8)
+    assert config.lambda_of(800) <= narrow[0]
+    assert narrow[1] <= config.lambda_of(390)
+    assert wide[0] < config.lambda_of(950)
+    assert wide[1] > config.lambda_of(50)
 
 
 def test_budget_must_be_one_thing() -> None:

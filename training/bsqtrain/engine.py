@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,9 +39,14 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimiser and schedule of a stage; the same names stand in the recipes."""
+    """Optimiser and schedule of a stage; the same names stand in the recipes.
+
+    muon_learning_rate: above 0, matrices with both sides >= 64 are trained by Muon at this rate (scaled to
+    AdamW's size of step), the rest by AdamW.
+    """
 
     learning_rate: float = 1e-3
+    muon_learning_rate: float = 0.0
     warmup_steps: int = 100
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
@@ -68,6 +73,27 @@ class Budget:
         return min(1.0, used)
 
 
+def _optimisers(parameters: Sequence[nn.Parameter], schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon where the schedule asks for it; every group knows its full learning rate."""
+    by_muon = [p for p in parameters if schedule.muon_learning_rate and p.ndim == 2 and min(p.shape) >= 64]
+    chosen = {id(p) for p in by_muon}
+    rest = [p for p in parameters if id(p) not in chosen]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=schedule.betas, fused=True)
+    ]
+    if by_muon:
+        rate, decay = schedule.muon_learning_rate, schedule.weight_decay
+        found.append(torch.optim.Muon(by_muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    for optimiser in found:
+        for group in optimiser.param_groups:
+            group["full_lr"] = group["lr"]
+    return found
+
+
 class Trainer:
     """Trains a task within a budget; everything that a run needs to go on is in its checkpoint."""
 
@@ -76,18 +102,8 @@ class Trainer:
     ) -> None:
         self.task, self.schedule, self.budget, self.out = task, schedule, budget, out
         parameters = [p for p in task.model.parameters() if p.requires_grad]
-        matrices = [p for p in parameters if p.ndim >= 2]
-        others = [p for p in parameters if p.ndim < 2]
         self.parameters = parameters
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": schedule.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=schedule.learning_rate,
-            betas=schedule.betas,
-            fused=True,
-        )
+        self.optimisers = _optimisers(parameters, schedule)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if compile:
             task.objective.compile(dynamic=False)
@@ -96,11 +112,14 @@ class Trainer:
         self.step = 0
         self.elapsed = 0.0
 
-    def learning_rate(self, progress: float) -> float:
-        """Linear warm-up in steps, then cosine over the whole budget."""
+    def set_learning_rate(self, progress: float) -> None:
+        """Of every group: linear warm-up in steps, then cosine over the whole budget."""
         low = self.schedule.final_fraction
         cosine = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
-        return self.schedule.learning_rate * min(1.0, (self.step + 1) / self.schedule.warmup_steps) * cosine
+        share = min(1.0, (self.step + 1) / self.schedule.warmup_steps) * cosine
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["full_lr"] * share
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -110,14 +129,15 @@ class Trainer:
         torch._foreach_lerp_([self.ema[n] for n in floats], [state[n] for n in floats], 1 - decay)
 
     def _one_step(self, progress: float) -> dict[str, Tensor]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(progress)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.set_learning_rate(progress)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss, figures = self.objective(*self.task.batch(self.step, self.rank, progress))
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.schedule.gradient_clip)
         if torch.isfinite(norm):
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
         self._update_ema()
         self.step += 1
         return {"loss": loss.detach(), "gradient": norm, **figures}
@@ -171,7 +191,7 @@ class Trainer:
                 "config": self.task.config,
                 "model": self.task.model.state_dict(),
                 "ema": self.ema,
-                "optimiser": self.optimiser.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "step": self.step,
                 "elapsed": self.elapsed,
             },
@@ -184,7 +204,8 @@ class Trainer:
         state = load_checkpoint(path)
         self.task.model.load_state_dict(state["model"])
         self.ema = state["ema"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.step, self.elapsed = state["step"], state["elapsed"]
 
 

@@ -20,7 +20,11 @@ from bsqtrain.pictures import CropSampler
 
 @dataclass(frozen=True)
 class ImageRecipe:
-    """Numbers of the stage; the same names stand in the recipe file."""
+    """Numbers of the stage; the same names stand in the recipe file.
+
+    rate_range: rate indices drawn at first. widen: between these shares of the budget the range grows to the
+    whole of 0..1000.
+    """
 
     batch: int = 4
     crop: int = 256
@@ -28,12 +32,14 @@ class ImageRecipe:
     full_levels: float = 0.85
     softness: float = 0.002
     rate_range: tuple[int, int] = (0, RATE_STEPS)
+    widen: tuple[float, float] = (1.0, 1.0)
     distortion: DistortionWeights = field(default_factory=DistortionWeights)
 
 
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 where matrix products in it are fast (CPUs with AMX, accelerators), float32 elsewhere."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    """bf16 where matrix products in it are fast (accelerators, CPUs with AMX or AVX512-BF16), float32
+    elsewhere."""
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
@@ -45,6 +51,8 @@ class ConditionNumbers(Protocol):
     @property
     def rate_range(self) -> tuple[int, int]: ...
     @property
+    def widen(self) -> tuple[float, float]: ...
+    @property
     def rate_warmup(self) -> float: ...
     @property
     def full_levels(self) -> float: ...
@@ -54,13 +62,21 @@ def draw_conditions(
     config: TokenizerConfig, recipe: ConditionNumbers, source: random.Random, progress: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log lambda of every sample (B, 1), levels kept (1 or 0 each), share of the rate term."""
-    rates = [source.uniform(*recipe.rate_range) for _ in range(recipe.batch)]
+    rates = [source.uniform(*_rates_at(recipe, progress)) for _ in range(recipe.batch)]
     log_lambda_B1 = torch.tensor([[config.lambda_of(rate)] for rate in rates]).log()
     levels = len(config.levels)
     kept = levels if source.random() < recipe.full_levels else source.randint(min(2, levels), levels)
     keep = torch.tensor([float(i < kept) for i in range(levels)])
     warm = torch.tensor(min(1.0, max(0.05, progress / recipe.rate_warmup)))
     return log_lambda_B1, keep, warm
+
+
+def _rates_at(recipe: ConditionNumbers, progress: float) -> tuple[float, float]:
+    """Range of the rate indices at a share of the budget."""
+    start, end = recipe.widen
+    grown = 0.0 if progress < start else min(1.0, (progress - start) / max(end - start, 1e-9))
+    low, high = recipe.rate_range
+    return low * (1 - grown), high + (RATE_STEPS - high) * grown
 
 
 class ImageObjective(nn.Module):

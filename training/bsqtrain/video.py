@@ -37,6 +37,7 @@ class VideoRecipe:
     full_levels: float = 0.9
     softness: float = 0.002
     rate_range: tuple[int, int] = (0, RATE_STEPS)
+    widen: tuple[float, float] = (1.0, 1.0)
     distortion: DistortionWeights = field(default_factory=DistortionWeights)
 
 
