@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bsqc.console import Console
-from bsqc.options import Decorated
+from bsqc.options import Decorated, json_option
 from bsqcodec.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def train() -> None:
       bsqc train prior keys.npz tubes.npz --out runs/key --minutes 30
       bsqc train prior tubes.npz --kind tube --key runs/key/checkpoint.pt --out runs/tube --minutes 30
       bsqc train export runs/video/checkpoint.pt --name mine --out mine.safetensors \\
-        --tokens keys.npz --tokens tubes.npz --key runs/key/checkpoint.pt --tube runs/tube/checkpoint.pt
+        --tokens keys.npz --tokens tubes.npz --key runs/key/checkpoint.pt --tube runs/tube/checkpoint.pt \\
+        --calibrate pictures/
+      bsqc train measure runs/video/checkpoint.pt pictures/
     """
 
 
@@ -142,12 +144,42 @@ def prior(
 
 @train.command()
 @click.argument("tokenizer", type=PATH)
+@click.argument("data", nargs=-1, required=True, type=PATH, metavar="DATA...")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="so many pictures only")
+@json_option
+@device_option
+def measure(tokenizer: Path, data: tuple[Path, ...], count: int | None, as_json: bool, device: str) -> None:
+    """Figures of TOKENIZER, a checkpoint or weights, on the pictures held out in the folders DATA.
+
+    Ten rates; bits per pixel are the side prior's: to compare tokenizers by, more than a stream has.
+    """
+    from bsqtrain import stages
+
+    console = Console(as_json=as_json)
+    found = stages.measure_pictures(stages.load_ladder(tokenizer, "base"), data, count, device, console.say)
+    if as_json:
+        console.result({"tokenizer": str(tokenizer)} | found.as_object())
+        return
+    for line in found.lines():
+        click.echo(line)
+
+
+@train.command()
+@click.argument("tokenizer", type=PATH)
 @click.option("--name", required=True, help="what streams will ask for")
 @click.option("--out", required=True, type=PATH, metavar="FILE", help="the .safetensors file to write")
 @click.option("--tokens", "caches", multiple=True, type=PATH, metavar="CACHE", help="for the static tables")
 @click.option("--key", type=PATH, metavar="FILE", help="the key frames' prior; raw bits without it")
 @click.option("--tube", type=PATH, metavar="FILE", help="the tubes' prior")
 @click.option("--held-out", multiple=True, type=PATH, metavar="CACHE", help="report on these tokens")
+@click.option(
+    "--calibrate",
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="even steps of quality for q, by the pictures held out in DIR",
+)
+@device_option
 def export(tokenizer: Path, name: str, out: Path, key: Path | None, **values: Any) -> None:
     """Write a model from TOKENIZER, a checkpoint or weights, and from priors."""
     from bsqtrain import stages

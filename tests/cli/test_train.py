@@ -1,11 +1,13 @@
 """bsqc train: every stage from pictures to a model that codes, a step or two of each."""
 
+import json
 from pathlib import Path
 
 import pytest
 from calling import Run
 from PIL import Image
 
+from bsqcodec.model import load
 from bsqcodec.prior import PriorConfig
 from bsqcodec.samples import clip, picture
 
@@ -68,6 +70,21 @@ def test_from_pictures_to_a_model(
     run("decode", stream, f"{tmp_path / 'decoded'}/", "--model", model)
     assert "  model     mine " in run("info", stream).stdout
     assert len(list((tmp_path / "decoded").iterdir())) == 6
+
+
+def test_measured_and_calibrated_on_held_out_pictures(run: Run, model: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture()[:192, 100:300]).save(tmp_path / "10.png")
+    measured = ("train", "measure", model, tmp_path, "--device", "cpu")
+    found = json.loads(run(*measured, "--json").stdout)
+    assert [point["rate"] for point in found["points"]][-1] == 1000
+    lines = run(*measured).stdout.splitlines()
+    assert f"{found['points'][0]['bpp']:.4f}" in lines[1]
+    assert len(lines) == 13
+
+    out = tmp_path / "mine.safetensors"
+    export = ("train", "export", model, "--name", "mine", "--out", out, "--device", "cpu")
+    run(*export, "--calibrate", tmp_path)
+    assert list(load(out).card.quality_table) == found["quality_table"]
 
 
 @pytest.mark.parametrize("budget", [(), ("--steps", 1, "--minutes", 1)])

@@ -22,6 +22,7 @@ from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import clips, pictures
 from bsqtrain.engine import Budget, Task, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask
+from bsqtrain.measure import EVEN_RATES, Measurement, held_out, measure
 from bsqtrain.prior import export_prior, load_twin, measure_prior, train_prior
 from bsqtrain.recipe import read as read_recipe
 from bsqtrain.tokenise import Tokeniser
@@ -30,8 +31,8 @@ from bsqtrain.video import VideoRecipe, VideoTask
 
 Say = Callable[[str], None]
 
-QUALITY_TABLE = tuple(round(1000 * step / 9) for step in range(10))
-"""Rate index of q = 1..10: even steps of log lambda, until a table is measured."""
+CALIBRATION_PICTURES = 24
+"""How many held-out pictures the quality table is measured on, at most."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,20 @@ def _load_caches(caches: Sequence[Path]) -> tuple[Levels, list[Clip]]:
     return found[0][0], [clip for _, sampled in found for clip in sampled]
 
 
+def measure_pictures(
+    ladder: Ladder, data: Sequence[Path], count: int | None = None, device: str = "auto", say: Say = print
+) -> Measurement:
+    """Figures of a tokenizer on the held-out pictures of folders, all or `count` of them."""
+    return measure(ladder, held_out(data, count), pick_device(device), say=say)
+
+
 def export(
     ladder: Ladder,
     name: str,
     out: Path,
     *,
-    table: Sequence[int] = QUALITY_TABLE,
+    calibrate: Sequence[Path] = (),
+    device: str = "auto",
     caches: Sequence[Path] = (),
     key: Path | None = None,
     tube: Path | None = None,
@@ -193,9 +202,15 @@ def export(
 ) -> None:
     """Write a model. Without `key`, a trained prior's checkpoint, it codes raw bits.
 
-    caches: training tokens, for the static tables. held_out: tokens to report on what the prior saves.
+    calibrate: folders whose held-out pictures the quality table is measured on; without, it has even steps of
+    log lambda. caches: training tokens, for the static tables. held_out: tokens to report on what the prior
+    saves.
     """
-    card = ModelCard(name, ladder.config, None, tuple(table))
+    table = EVEN_RATES
+    if calibrate:
+        table = measure_pictures(ladder, calibrate, CALIBRATION_PICTURES, device, say).quality_table()
+    ladder = ladder.cpu()
+    card = ModelCard(name, ladder.config, None, table)
     if key is None:
         model.save(out, card, ladder, None)
         return
