@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +24,28 @@ from torch.nn import functional as F
 from bsqcodec.blocks import BlockKind
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.config import TokenizerConfig
-from bsqcodec.tokenizer.layers import Block, MemoryAttention, RMSNorm, depth_to_space, space_to_depth, stack
+from bsqcodec.tokenizer.layers import (
+    Block,
+    MemoryAttention,
+    Motion,
+    RMSNorm,
+    depth_to_space,
+    space_to_depth,
+    stack,
+)
 
 PATCH = 8
 STRIDES = (8, 16, 32)
 
 
-Memory = tuple[Tensor, Tensor, Tensor]
-"""The ladder's last features at strides 8, 16, 32, each (B, H, W, D)."""
+class Memory(NamedTuple):
+    """What a block leaves to the next: its features at strides 8, 16, 32, each (B, H, W, D), and its last
+    frame, (B, C, H, W), 0..1, float32."""
+
+    at8: Tensor
+    at16: Tensor
+    at32: Tensor
+    frame: Tensor
 
 
 @dataclass
@@ -38,12 +53,14 @@ class BlockOutput:
     """What one pass down the ladder gives.
 
     frames_BTCHW: pixels around 0..1, not clamped. bits: one (B, H, W, L) tensor of {0, 1} per level kept.
+    soft_bits: the same up to rounding, with the gradient of soft bits.
     rate_bits_B: cross-entropy of the bits under the side prior, in bits, per level; empty unless asked for.
     softness: mean of p(1-p) of the soft bits, a penalty that keeps the soft rate honest.
     """
 
     frames_BTCHW: Tensor
     bits: list[Tensor]
+    soft_bits: list[Tensor]
     rate_bits_B: list[Tensor]
     softness: Tensor
     memory: Memory
@@ -92,12 +109,13 @@ class Level(nn.Module):
 class Ends(nn.Module):
     """What key frames and tubes do not share: pixels in, levels, pixels out, and the blocks at stride 8."""
 
-    def __init__(self, config: TokenizerConfig, frames: int) -> None:
+    def __init__(self, config: TokenizerConfig, kind: BlockKind) -> None:
         super().__init__()
-        self.frames = frames
+        tube = kind is BlockKind.TUBE
+        self.frames = frames = config.tube_frames if tube else 1
         d8, _, d32 = config.width
         self.start = nn.Parameter(torch.zeros(d32))
-        self.stem = nn.Linear(frames * 3 * PATCH * PATCH, d8)
+        self.stem = nn.Linear((frames + tube) * 3 * PATCH * PATCH, d8)  # a tube's sees the frame before it
         head, side = config.head_width, config.window
         e8, n8 = config.encoder_depth[0], config.decoder_depth[0]
         self.encode8 = nn.Sequential(*(Block(d8, head, side, attention=False, ratio=2) for _ in range(e8)))
@@ -113,6 +131,7 @@ class Ends(nn.Module):
         self.levels = nn.ModuleList(Level(width[level.stride], level.bits) for level in config.levels)
         self.head = nn.Conv2d(d8, frames * 3 * PATCH * PATCH, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
+        self.motion = Motion(d8, frames) if tube else None
 
     def patches(self, frames_BTCHW: Tensor) -> Tensor:
         """(B, T, 3, H, W) -> (B, H/8, W/8, T*3*64)."""
@@ -120,12 +139,13 @@ class Ends(nn.Module):
         x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
         return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
 
-    def pixels(self, state_BHWD: Tensor) -> Tensor:
+    def pixels(self, state_BHWD: Tensor, memory: Memory | None) -> Tensor:
         """(B, H/8, W/8, D) -> (B, T, 3, H, W)."""
         B, h, w, _ = state_BHWD.shape
         x: Tensor = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
         x = x.reshape(B, self.frames, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
-        return x.reshape(B, self.frames, 3, h * PATCH, w * PATCH)
+        x = x.reshape(B, self.frames, 3, h * PATCH, w * PATCH) + 0.5
+        return x if self.motion is None or memory is None else x + self.motion(state_BHWD, memory.frame)
 
 
 class Ladder(nn.Module):
@@ -137,10 +157,7 @@ class Ladder(nn.Module):
         d8, d16, d32 = config.width
         head, side = config.head_width, config.window
         self.ends = nn.ModuleDict(
-            {
-                BlockKind.KEY.label: Ends(config, 1),
-                BlockKind.TUBE.label: Ends(config, config.tube_frames),
-            }
+            {kind.label: Ends(config, kind) for kind in (BlockKind.KEY, BlockKind.TUBE)}
         )
         self.encoder_rate, self.decoder_rate = Conditioning(config.width), Conditioning(config.width)
         _, e16, e32 = config.encoder_depth
@@ -153,10 +170,15 @@ class Ladder(nn.Module):
             {str(s): MemoryAttention(d, head, side) for s, d in zip(STRIDES, config.width, strict=True)}
         )
 
-    def features(self, kind: BlockKind, frames_BTCHW: Tensor, log_lambda_B1: Tensor) -> dict[int, Tensor]:
+    def features(
+        self, kind: BlockKind, frames_BTCHW: Tensor, log_lambda_B1: Tensor, memory: Memory | None
+    ) -> dict[int, Tensor]:
         """Encoder features by stride. frames_BTCHW: R'G'B' in 0..1, sides multiples of 32."""
         c8, c16, c32 = self.encoder_rate(log_lambda_B1)
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
+        if ends.motion is not None:
+            before_BCHW = frames_BTCHW[:, 0] if memory is None else memory.frame
+            frames_BTCHW = torch.cat([frames_BTCHW, before_BCHW[:, None].to(frames_BTCHW.dtype)], 1)
         x8 = ends.encode8(ends.stem(ends.patches(frames_BTCHW - 0.5)) + c8)
         x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
         x32 = self.encode32(self.down32(space_to_depth(x16, 2)) + c32)
@@ -187,11 +209,12 @@ class Ladder(nn.Module):
         rated: work out what the bits cost under the side prior.
         """
         given = list(bits) if bits is not None else []
-        features = None if frames_BTCHW is None else self.features(kind, frames_BTCHW, log_lambda_B1)
+        features = None if frames_BTCHW is None else self.features(kind, frames_BTCHW, log_lambda_B1, memory)
         biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
         state = (ends.start + biases[32]).expand(*self._coarsest(features, given), -1)
-        out = BlockOutput(state, [], [], state.new_zeros((), dtype=torch.float32), (state, state, state))
+        nothing = state.new_zeros((), dtype=torch.float32)
+        out = BlockOutput(state, [], [], [], nothing, Memory(state, state, state, state))
         chosen_levels = len(self.config.levels) if levels is None else levels
         kept: dict[int, Tensor] = {}
         for stride, up, blocks in (
@@ -217,8 +240,8 @@ class Ladder(nn.Module):
                     return out
             state = blocks(state)
             kept[stride] = state
-        out.frames_BTCHW = ends.pixels(state) + 0.5
-        out.memory = (kept[8], kept[16], kept[32])
+        out.frames_BTCHW = ends.pixels(state, memory)
+        out.memory = Memory(kept[8], kept[16], kept[32], out.frames_BTCHW[:, -1].clamp(0, 1))
         return out
 
     def _coarsest(self, features: dict[int, Tensor] | None, given: list[Tensor]) -> tuple[int, int, int]:
@@ -259,16 +282,22 @@ class Ladder(nn.Module):
         if rated:
             out.rate_bits_B.append(level.rate(state, soft))
         out.bits.append(chosen)
+        out.soft_bits.append(soft)
         return level.add(state, corners)
 
     def inherit_tubes(self) -> None:
         """Start the tube's ends from the key frame's: the stem sees the mean of the frames, every frame
-        gets the key frame's head, the rest is copied. For a first video stage on image weights."""
+        gets the key frame's head, nothing moves, the rest is copied. For a first video stage on image
+        weights."""
         key: Ends = self.ends[BlockKind.KEY.label]  # type: ignore[assignment]
         tube: Ends = self.ends[BlockKind.TUBE.label]  # type: ignore[assignment]
         T = self.config.tube_frames
         state = key.state_dict()
-        state["stem.weight"] = state["stem.weight"].repeat(1, T) / T
+        stem = state["stem.weight"]
+        state["stem.weight"] = torch.cat([stem.repeat(1, T) / T, torch.zeros_like(stem)], 1)
         state["head.weight"] = state["head.weight"].repeat(T, 1, 1, 1)
         state["head.bias"] = state["head.bias"].repeat(T)
+        state |= {
+            f"motion.{name}": value for name, value in Motion(self.config.width[0], T).state_dict().items()
+        }
         tube.load_state_dict(state)

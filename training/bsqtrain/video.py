@@ -79,14 +79,17 @@ class VideoObjective(nn.Module):
     def _tube_block(
         self, x_BTCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor, memory: Memory
     ) -> tuple[Tensor, dict[str, Tensor], Memory]:
-        scale = self.recipe.memory_noise
-        noisy = (
-            memory[0] + scale * memory[0].detach().abs().mean() * torch.randn_like(memory[0]),
-            memory[1] + scale * memory[1].detach().abs().mean() * torch.randn_like(memory[1]),
-            memory[2] + scale * memory[2].detach().abs().mean() * torch.randn_like(memory[2]),
+        noisy = Memory(
+            self._disturbed(memory.at8),
+            self._disturbed(memory.at16),
+            self._disturbed(memory.at32),
+            memory.frame,
         )
         loss, bpp, figures, memory = self._block(BlockKind.TUBE, x_BTCHW, log_lambda_B1, keep, warm, noisy)
         return loss, {"tube_bpp": bpp, **figures}, memory
+
+    def _disturbed(self, x: Tensor) -> Tensor:
+        return x + self.recipe.memory_noise * x.detach().abs().mean() * torch.randn_like(x)
 
     def _block(
         self,
@@ -121,6 +124,7 @@ class VideoTask:
             for part in (model.ends[BlockKind.TUBE.label], model.recall):
                 part.requires_grad_(True)
         self.config = model.config.to_dict()
+        self.helper: nn.Module | None = None
         self.objective = VideoObjective(model, recipe, device)
 
     def batch(self, step: int, rank: int, progress: float) -> tuple[Tensor, ...]:
