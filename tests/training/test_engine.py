@@ -182,7 +182,7 @@ def test_shipped_recipes_are_read() -> None:
     schedule, image = read("image", ImageRecipe)
     assert schedule.learning_rate == 1e-3
     assert image.distortion.chroma_8 == 30.0
-    assert read("video", VideoRecipe)[1].tubes == 2
+    assert read("video", VideoRecipe)[1].tubes == 4
 
 
 def test_recipe_with_a_wrong_key(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def process_group() -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ:
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # The clock's share of the budget is a CPU tensor whatever the devices are.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
@@ -102,12 +103,25 @@ def video(options: StageOptions, say: Say = print) -> None:
         if options.init is not None and not options.resume and not _has_tubes(ladder):
             ladder.inherit_tubes()
         length = 1 + recipe.tubes * ladder.config.tube_frames
-        found = pictures.find(options.data, validation=False, suffixes=clips.SUFFIXES)
-        sampler = clips.ClipSampler(clips.load(found, recipe.crop, length), recipe.crop, length)
+        sampler = _clip_sampler(options.data, recipe, length)
         task = VideoTask(ladder, sampler, recipe, device, options.seed)
         _run(
             task, Trainer(task, schedule, options.budget, options.out, compile=options.compile), options, say
         )
+
+
+def _clip_sampler(
+    data: Sequence[Path], recipe: VideoRecipe, length: int
+) -> clips.ClipSampler | clips.MixedSampler:
+    """Of the clips in the folders; where there are pictures too, a share of the clips is made of them."""
+    found = pictures.find(data, validation=False, suffixes=clips.SUFFIXES | pictures.SUFFIXES)
+    real = [path for path in found if path.suffix.lower() in clips.SUFFIXES]
+    sampler = clips.ClipSampler(clips.load(real, recipe.crop, length), recipe.crop, length)
+    stills = [path for path in found if path not in set(real)]
+    if not stills or not recipe.moving_pictures:
+        return sampler
+    moving = clips.MovingPictures(pictures.load(stills, recipe.crop), recipe.crop, length)
+    return clips.MixedSampler(sampler, moving, recipe.moving_pictures)
 
 
 def _has_tubes(ladder: Ladder) -> bool:

@@ -16,7 +16,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
-from bsqtrain.clips import ClipSampler
+from bsqtrain.clips import ClipSampler, MixedSampler
 from bsqtrain.image import autocast, draw_conditions
 
 
@@ -24,13 +24,16 @@ from bsqtrain.image import autocast, draw_conditions
 class VideoRecipe:
     """Numbers of the stage; the same names stand in the recipe file.
 
-    tubes: after the key frame. freeze_key: train only what key frames do not use, so that their tokens, and a
-    prior trained on them, stay as they are. memory_noise: relative, so that rounding errors do not grow.
+    tubes: most after the key frame; every batch has 1 to so many. moving_pictures: share of the clips that
+    are pictures set in motion, where the data has pictures. freeze_key: train only what key frames do not
+    use, so that their tokens, and a prior trained on them, stay as they are. memory_noise: relative, so that
+    rounding errors do not grow.
     """
 
     batch: int = 2
     crop: int = 192
-    tubes: int = 2
+    tubes: int = 4
+    moving_pictures: float = 0.4
     freeze_key: bool = True
     memory_noise: float = 0.02
     rate_warmup: float = 0.15
@@ -116,7 +119,12 @@ class VideoTask:
     """Key frames and tubes."""
 
     def __init__(
-        self, model: Ladder, sampler: ClipSampler, recipe: VideoRecipe, device: torch.device, seed: int = 0
+        self,
+        model: Ladder,
+        sampler: ClipSampler | MixedSampler,
+        recipe: VideoRecipe,
+        device: torch.device,
+        seed: int = 0,
     ) -> None:
         self.model, self.sampler, self.recipe, self.device, self.seed = model, sampler, recipe, device, seed
         if recipe.freeze_key:
@@ -130,6 +138,7 @@ class VideoTask:
     def batch(self, step: int, rank: int, progress: float) -> tuple[Tensor, ...]:
         """A batch of clips, log lambda, levels kept, share of the rate term."""
         source = random.Random(f"{self.seed} {step} {rank}")
-        x = self.sampler.draw(self.recipe.batch, source)
+        frames = 1 + source.randint(1, self.recipe.tubes) * self.model.config.tube_frames
+        x = self.sampler.draw(self.recipe.batch, source, frames)
         conditions = draw_conditions(self.model.config, self.recipe, source, progress)
         return tuple(t.to(self.device, non_blocking=True) for t in (x, *conditions))
