@@ -25,7 +25,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError, ModelError
 from bsqcodec.gop_coder import GopCoder, GopTokens, Tokens
 from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadata
-from bsqcodec.synthesis import Tokenizer
+from bsqcodec.synthesis import open_tokenizer, token_grids
 from bsqcodec.version import VERSION
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -40,7 +40,7 @@ class EncodeOptions:
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
     GOP; 1, key frames alone, until tubes are trained longer (training/LOG.md).
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
-    a file.
+    a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
     device: auto, cpu, cuda, mps. threads: of the CPU (None = as torch decides).
     """
 
@@ -49,6 +49,7 @@ class EncodeOptions:
     gop: int = 1
     effort: int = 0
     model: str | Path = "base"
+    overlap: int = 0
     device: str = "auto"
     threads: int | None = None
 
@@ -61,6 +62,8 @@ class EncodeOptions:
             raise InputError(f"a GOP of {self.gop} frames, expected 1 to {bitstream.Limits().frames_per_gop}")
         if not 0 <= self.effort <= 9:
             raise InputError(f"effort {self.effort} is out of range, expected 0 to 9")
+        if self.overlap < 0:
+            raise InputError(f"an overlap of {self.overlap} pixels, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -164,16 +167,21 @@ class Encoder:
         self._gop_frames = 1 if still else self.options.gop
         self._rate = weights.card.rate_index(self.options.q)
         self._clock = _Clock()
-        self._tokenizer = Tokenizer(weights, device)
+        self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
+        if self._gop_frames > self._tokenizer.most_frames:
+            most = self._tokenizer.most_frames
+            raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
+        self._tube_frames = weights.card.tokenizer.tube_frames
         self._coder = GopCoder(weights, device, self._clock)
         self._width, self._height, self._still = width, height, still
         self._writer = bitstream.StreamWriter(fileobj)
         self._writer.write_header(
             Header(
                 width=width, height=height, model_name=weights.card.name, model_digest=weights.digest,
-                levels=self._levels, quality_hundredths=round(100 * self.options.q), still=still,
-                max_gop_frames=self._gop_frames, tube_frames=weights.card.tokenizer.tube_frames,
+                levels=self._levels, quality_hundredths=weights.card.stated_quality(self.options.q),
+                still=still, max_gop_frames=self._gop_frames, tube_frames=self._tube_frames,
                 time_base=time_base, rotation=rotation, creator="" if still else f"bsqcodec {VERSION}",
+                tile_overlap=self.options.overlap,
                 colour=bitstream.Colour(
                     colour.primaries, colour.transfer, colour.matrix, colour.full_range, colour.bit_depth
                 ),
@@ -205,7 +213,7 @@ class Encoder:
         self._waiting.append(frame.pixels)
         self._times.append((frame.pts, frame.duration))
         self._frames += 1
-        if len(self._waiting) == (self._tokenizer.tube_frames if self._gop.blocks else 1):
+        if len(self._waiting) == (self._tube_frames if self._gop.blocks else 1):
             self._end_block()
         if len(self._times) == self._gop_frames:
             self._end_gop()
@@ -235,7 +243,7 @@ class Encoder:
         kind = BlockKind.TUBE if self._gop.blocks else BlockKind.KEY
         frames = self._waiting
         if kind is BlockKind.TUBE:
-            frames = frames + [frames[-1]] * (self._tokenizer.tube_frames - len(frames))
+            frames = frames + [frames[-1]] * (self._tube_frames - len(frames))
         last = self._gop_frames == 1 or len(self._times) == self._gop_frames
         with self._clock("analysis"):
             tokens = self._tokenizer.analyse(
@@ -308,7 +316,10 @@ class Decoder:
         self._levels, self._keep_going = levels, keep_going
         weights = _weights_for(self.header, model_file)
         on = pick_device(device)
-        self._tokenizer = Tokenizer(weights, on)
+        self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap)
+        self._grids = token_grids(
+            weights.card.tokenizer, self.header.height, self.header.width, self.header.tile_overlap
+        )
         self._coder = GopCoder(weights, on, self._clock)
         self._start = start or Fraction(0)
         self._end = None if duration is None else self._start + duration
@@ -371,9 +382,8 @@ class Decoder:
     def _decode_gop(self, gop: Gop) -> Iterator[Frame]:
         header = self.header
         levels = min(self._levels or gop.levels_kept, gop.levels_kept)
-        shapes = [shape[:2] for shape in self._tokenizer.config.grids(header.height, header.width)]
         shown = 0
-        for kind, tokens in self._coder.decode(gop, levels, shapes):
+        for kind, tokens in self._coder.decode(gop, levels, self._grids):
             count = 1 if kind is BlockKind.KEY else min(header.tube_frames, len(gop.pts) - shown)
             rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
             with self._clock("synthesis"):
@@ -420,10 +430,11 @@ def read_tokens(
     reader = bitstream.StreamReader(fileobj)
     weights = _weights_for(reader.header, model_file)
     coder = GopCoder(weights, torch.device("cpu"), _Clock())
-    grids = weights.card.tokenizer.grids(reader.header.height, reader.header.width)
+    header = reader.header
+    grids = token_grids(weights.card.tokenizer, header.height, header.width, header.tile_overlap)
     for event in reader:
         if isinstance(event, Gop):
-            yield event, list(coder.decode(event, event.levels_kept, [grid[:2] for grid in grids]))
+            yield event, list(coder.decode(event, event.levels_kept, grids))
 
 
 def compress(

@@ -6,20 +6,26 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from bsqcodec.errors import ModelError
+from bsqcodec.tokenizer import bsqvit_config
+from bsqcodec.tokenizer.bsqvit import BsqVit
+from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
 from bsqcodec.tokenizer.config import RATE_STEPS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
+
+AnyConfig: TypeAlias = TokenizerConfig | BsqVitConfig
+Network = TypeVar("Network", bound=nn.Module)
 
 WEIGHTS = Path(__file__).parent / "weights"
 METADATA_KEY = "bsqcodec"
@@ -32,13 +38,14 @@ class ModelCard:
     """What a model says of itself.
 
     quality_table: rate index of q = 1, 2, .. 10. prior: the prior's configuration, None where the file has
-    no prior (such a model codes raw bits).
+    no prior (such a model codes raw bits). origin: where imported weights came from, and in what form.
     """
 
     name: str
-    tokenizer: TokenizerConfig
+    tokenizer: AnyConfig
     prior: dict[str, Any] | None
     quality_table: tuple[int, ...]
+    origin: dict[str, str] = field(default_factory=dict)
 
     def rate_index(self, q: float) -> int:
         """Rate index 0..1000 of a quality 1..10, linear between the entries of the table."""
@@ -46,6 +53,10 @@ class ModelCard:
         place = min(max(q, 1.0), float(len(table))) - 1
         low = min(int(place), len(table) - 2)
         return round(table[low] + (place - low) * (table[low + 1] - table[low]))
+
+    def stated_quality(self, q: float) -> int:
+        """What a stream's header says of the quality, in hundredths; 0 where the model has but one."""
+        return 0 if len(set(self.quality_table)) == 1 else round(100 * q)
 
 
 @dataclass(frozen=True)
@@ -63,13 +74,26 @@ class Weights:
         }
 
     def ladder(self) -> Ladder:
-        """The tokenizer in float32, ready for inference."""
-        ladder = Ladder(self.card.tokenizer)
+        """The tokenizer in float32, ready for inference. ModelError where it is none of this kind."""
+        if not isinstance(self.card.tokenizer, TokenizerConfig):
+            raise ModelError(f"model {self.card.name}: is a BSQ-ViT, a ladder was expected")
+        return self._filled(Ladder(self.card.tokenizer))
+
+    def bsqvit(self) -> BsqVit:
+        """The paper's tokenizer in float32, ready for inference. ModelError where it is none of this kind."""
+        if not isinstance(self.card.tokenizer, BsqVitConfig):
+            raise ModelError(f"model {self.card.name}: is a ladder, a BSQ-ViT was expected")
+        with torch.device("meta"):  # memory for the weights comes with the weights
+            network = BsqVit(self.card.tokenizer)
+        return self._filled(network)
+
+    def _filled(self, network: Network) -> Network:
+        values = {name: value.float() for name, value in self.part("tokenizer").items()}
         try:
-            ladder.load_state_dict({name: value.float() for name, value in self.part("tokenizer").items()})
+            network.load_state_dict(values, assign=True)
         except RuntimeError as error:
             raise ModelError(f"model {self.card.name}: tensors do not fit its configuration") from error
-        return ladder.eval().requires_grad_(False)
+        return network.eval().requires_grad_(False)
 
 
 def find(model: str | Path) -> Path:
@@ -103,31 +127,43 @@ def load(model: str | Path) -> Weights:
     try:
         card = ModelCard(
             name=fields["name"],
-            tokenizer=TokenizerConfig.from_dict(fields["tokenizer"]),
+            tokenizer=_config(fields["tokenizer"]),
             prior=None if prior is None else prior["prior"],
             quality_table=tuple(fields["quality_table"]),
+            origin=fields.get("origin", {}),
         )
     except KeyError as error:
         raise ModelError(f"{path}: the weights do not say {error}") from error
     return Weights(card, hashlib.sha256(digest).digest()[:DIGEST_BYTES], tensors)
 
 
+def _config(fields: dict[str, Any]) -> AnyConfig:
+    if fields.get("kind") == bsqvit_config.KIND:
+        return BsqVitConfig.from_dict(fields)
+    return TokenizerConfig.from_dict(fields)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes]:
     """What a file says of itself, its tensors, the SHA-256 of its bytes."""
-    data = path.read_bytes()
     try:
-        tensors = load_tensors(data)
-        size = struct.unpack("<Q", data[:8])[0]
-        fields: dict[str, Any] = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][METADATA_KEY])
+        tensors = load_file(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0)
+            header = file.read(struct.unpack("<Q", file.read(8))[0])
+        fields: dict[str, Any] = json.loads(json.loads(header)["__metadata__"][METADATA_KEY])
     except (SafetensorError, struct.error, KeyError, ValueError) as error:
         raise ModelError(f"{path}: not a bsqcodec weights file: {error}") from error
     if fields.get("format") != FORMAT:
         raise ModelError(f"{path}: weights of format {fields.get('format')}, expected format {FORMAT}")
-    return fields, tensors, hashlib.sha256(data).digest()
+    return fields, tensors, digest
 
 
-def save(path: Path, card: ModelCard, ladder: Ladder, prior: dict[str, Tensor] | None) -> None:
-    """Write a model: the tokenizer in float16 to `path`, the prior's integers as they are beside it."""
+def save(path: Path, card: ModelCard, tokenizer: Ladder | BsqVit, prior: dict[str, Tensor] | None) -> None:
+    """Write a model, and the prior's integers as they are beside it.
+
+    A ladder is stored in float16, a BSQ-ViT in float32, so that its tokens are those of the authors' code.
+    """
     if len(card.quality_table) < 2 or not all(0 <= rate <= RATE_STEPS for rate in card.quality_table):
         raise ModelError(f"the quality table {card.quality_table} needs rate indices from 0 to {RATE_STEPS}")
     fields = {
@@ -135,7 +171,10 @@ def save(path: Path, card: ModelCard, ladder: Ladder, prior: dict[str, Tensor] |
         "tokenizer": card.tokenizer.to_dict(),
         "quality_table": list(card.quality_table),
     }
-    _write(path, fields, {name: value.half() for name, value in ladder.state_dict().items()})
+    if card.origin:
+        fields["origin"] = card.origin
+    stored = torch.float16 if isinstance(tokenizer, Ladder) else torch.float32
+    _write(path, fields, {name: value.to(stored) for name, value in tokenizer.state_dict().items()})
     prior_file(path).unlink(missing_ok=True)
     if prior is not None:
         _write(prior_file(path), {"prior": card.prior}, prior)
@@ -149,7 +188,7 @@ def _write(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> No
     part.replace(path)
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """bf16 where matrix products in it are fast (CPUs with AMX, accelerators), float32 elsewhere."""
+def half_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in bf16 where matrix products in it are fast (CPUs with AMX, accelerators), else in float32."""
     fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if fast else torch.float32
+    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()

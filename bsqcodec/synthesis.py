@@ -1,4 +1,4 @@
-"""The tokenizer at work: frames to tokens and back, with the memory of the GOP kept between blocks.
+"""The tokenizers at work: frames to tokens and back, with the memory of the GOP kept between blocks.
 
 # B = 1 · T frames of a block · H, W pixels or token grid · L bits per token
 """
@@ -6,44 +6,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bsqcodec.bitstream import Limits
 from bsqcodec.blocks import BlockKind
-from bsqcodec.model import Weights, precision
+from bsqcodec.errors import InputError
+from bsqcodec.model import AnyConfig, Weights, half_precision
+from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
 from bsqcodec.rdo import Search
+from bsqcodec.tiles import TileTokenizer
+from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
 from bsqcodec.tokenizer.ladder import Memory
 
-Pixels = npt.NDArray[np.uint8]
 Tokens = list[npt.NDArray[np.uint8]]
 
 
-class Tokenizer:
-    """Analysis and synthesis of the blocks of one clip, in order. Holds one block's memory and nothing
-    else."""
+class BlockTokenizer(Protocol):
+    """Analysis and synthesis of the blocks of one clip, in order."""
 
-    def __init__(self, weights: Weights, device: torch.device) -> None:
-        self.config = weights.card.tokenizer
-        self.tube_frames = self.config.tube_frames
-        self._ladder = weights.ladder().to(device)
-        self._device, self._dtype = device, precision(device)
-        self._memory: Memory | None = None
+    @property
+    def most_frames(self) -> int:
+        """In a GOP."""
 
     def forget(self) -> None:
         """A new GOP begins."""
-        self._memory = None
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        half = self._dtype is torch.bfloat16
-        return torch.autocast(self._device.type, torch.bfloat16) if half else nullcontext()
-
-    def _log_lambda(self, rate: int) -> Tensor:
-        return torch.tensor([[self.config.lambda_of(rate)]], device=self._device).log()
 
     def analyse(
         self,
@@ -60,10 +51,71 @@ class Tokenizer:
         frames: H x W x 3 uint8, one for a key frame, tube_frames for a tube. rate: index 0..1000.
         effort: 0..9, see `rdo.Search`. keep_memory: False where no block follows in this GOP.
         """
-        x = torch.from_numpy(np.stack(frames)).to(self._device).permute(0, 3, 1, 2)[None].float() / 255
+
+    def synthesise(
+        self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, height: int, width: int
+    ) -> list[Pixels]:
+        """The frames of a block, H x W x 3 uint8 each. tokens: one array per level, finer ones may be
+        missing."""
+
+
+def open_tokenizer(weights: Weights, device: torch.device, overlap: int = 0) -> BlockTokenizer:
+    """The tokenizer of a model. overlap: of tiles, in pixels; InputError where the model has none."""
+    if isinstance(weights.card.tokenizer, BsqVitConfig):
+        return TileTokenizer(weights, device, overlap)
+    _refuse(overlap)
+    return LadderTokenizer(weights, device)
+
+
+def token_grids(config: AnyConfig, height: int, width: int, overlap: int) -> list[tuple[int, int]]:
+    """Rows and columns of the tokens of every level for frames of height x width pixels."""
+    if isinstance(config, BsqVitConfig):
+        return [grid[:2] for grid in config.grids(height, width, overlap)]
+    _refuse(overlap)
+    return [grid[:2] for grid in config.grids(height, width)]
+
+
+def _refuse(overlap: int) -> None:
+    if overlap:
+        raise InputError(f"an overlap of {overlap} pixels: this model codes frames whole, expected 0")
+
+
+class LadderTokenizer:
+    """See BlockTokenizer. Holds one block's memory and nothing else."""
+
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        self._ladder = weights.ladder().to(device)
+        self.config = self._ladder.config
+        self._device = device
+        self._memory: Memory | None = None
+
+    @property
+    def most_frames(self) -> int:
+        """In a GOP."""
+        return Limits().frames_per_gop
+
+    def forget(self) -> None:
+        """A new GOP begins."""
+        self._memory = None
+
+    def _log_lambda(self, rate: int) -> Tensor:
+        return torch.tensor([[self.config.lambda_of(rate)]], device=self._device).log()
+
+    def analyse(
+        self,
+        kind: BlockKind,
+        frames: Sequence[Pixels],
+        rate: int,
+        *,
+        levels: int,
+        effort: int = 0,
+        keep_memory: bool = True,
+    ) -> Tokens:
+        """See BlockTokenizer."""
+        x = to_tensor(frames, self._device)
         height, width = x.shape[-2:]
         x = pad(x, self.config.padded(height), self.config.padded(width))
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), half_precision(self._device):
             out = self._ladder(
                 kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._memory, levels=levels,
                 synthesise=keep_memory and not effort,
@@ -71,10 +123,10 @@ class Tokenizer:
         bits = out.bits
         if effort:
             search = Search(self._ladder, kind, x, self._memory, self._log_lambda(rate), (height, width))
-            with self._autocast():
+            with half_precision(self._device):
                 bits = search.run(bits, effort)
             if keep_memory:
-                with torch.no_grad(), self._autocast():
+                with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(kind, self._log_lambda(rate), bits=bits, memory=self._memory)
         self._memory = out.memory if keep_memory else None
         return [b[0].to(torch.uint8).cpu().numpy() for b in bits]
@@ -83,18 +135,9 @@ class Tokenizer:
     def synthesise(
         self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, height: int, width: int
     ) -> list[Pixels]:
-        """The frames of a block, H x W x 3 uint8 each. tokens: one array per level, finer ones may be
-        missing."""
+        """See BlockTokenizer."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
-        with self._autocast():
+        with half_precision(self._device):
             out = self._ladder(kind, self._log_lambda(rate), bits=bits, memory=self._memory)
         self._memory = out.memory
-        y_THWC = out.frames_BTCHW[0, :, :, :height, :width].clamp(0, 1).mul(255).round().to(torch.uint8)
-        return list(y_THWC.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-
-
-def pad(x_BTCHW: Tensor, height: int, width: int) -> Tensor:
-    """Repeat the last row and column until the frames are height x width."""
-    rows = torch.arange(height, device=x_BTCHW.device).clamp(max=x_BTCHW.shape[-2] - 1)
-    columns = torch.arange(width, device=x_BTCHW.device).clamp(max=x_BTCHW.shape[-1] - 1)
-    return x_BTCHW[..., rows, :][..., columns]
+        return to_pixels(out.frames_BTCHW[0, :, :, :height, :width])

@@ -12,7 +12,7 @@ RATE_INDEX_MAX = 1000
 RATIONAL_MAX = 2**31 - 1
 
 _WIDTH, _HEIGHT, _MODEL_NAME, _MODEL_DIGEST, _LEVELS, _QUALITY, _STILL, _MAX_GOP_FRAMES = range(8)
-_TUBE_FRAMES, _TIME_BASE, _ROTATION, _COLOUR, _CREATOR = range(8, 13)
+_TUBE_FRAMES, _TIME_BASE, _ROTATION, _COLOUR, _CREATOR, _TILE_OVERLAP = range(8, 14)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Header:
     levels: levels coded, before any cut. quality_hundredths: 100..1000 for q = 1..10, informational; 0 = not
     stated. still: one GOP of one frame. max_gop_frames: no GOP has more. tube_frames: frames per tube.
     time_base: seconds per unit of the frames' times. rotation: degrees that were applied (0, 90, 180, 270).
+    tile_overlap: pixels that neighbouring tiles share, where the model codes tiles.
     """
 
     width: int
@@ -49,6 +50,7 @@ class Header:
     rotation: int = 0
     colour: Colour = Colour()
     creator: str = ""
+    tile_overlap: int = 0
 
 
 _DEFAULT = Header(width=1, height=1, model_name="-", model_digest=bytes(DIGEST_BYTES), levels=1)
@@ -65,6 +67,7 @@ def encode_header(header: Header) -> bytes:
         _ROTATION: (header.rotation, _DEFAULT.rotation),
         _COLOUR: (_code_points(header.colour), _code_points(_DEFAULT.colour)),
         _CREATOR: (header.creator, _DEFAULT.creator),
+        _TILE_OVERLAP: (header.tile_overlap, _DEFAULT.tile_overlap),
     }
     fields: dict[int, object] = {
         _WIDTH: header.width,
@@ -114,6 +117,7 @@ def decode_header(payload: memoryview, offset: int = 0, limits: Limits = DEFAULT
         rotation=rotation,
         colour=_decode_colour(fields),
         creator=fields.text(_CREATOR, "creator", _DEFAULT.creator),
+        tile_overlap=fields.integer(_TILE_OVERLAP, "tile overlap", _DEFAULT.tile_overlap, 0, limits.width),
     )
     fields.finish()
     if header.still and header.max_gop_frames != 1:

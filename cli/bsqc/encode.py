@@ -39,6 +39,7 @@ ERROR = 1
 @click.option("--gop", type=click.IntRange(1, 1024), default=1, show_default=True, help="frames in a GOP")
 @click.option("--effort", type=click.IntRange(0, 9), default=0, show_default=True, help="search better bits")
 @click.option("--model", default="base", show_default=True, metavar="NAME|FILE", help="weights to code with")
+@click.option("--overlap", type=click.IntRange(0), default=0, metavar="N", help="pixels that tiles share")
 @range_options
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="at most N frames")
 @click.option("--no-audio", is_flag=True, help="leave the sound out")

@@ -66,6 +66,7 @@ def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
         "model_digest": header.model_digest.hex(),
         "q": header.quality_hundredths / 100,
         "levels": header.levels,
+        "tile_overlap": header.tile_overlap,
         "creator": header.creator,
         "bytes_by_chunk": summary.bytes_by_chunk,
         "bytes_by_level": list(summary.bytes_by_level),
@@ -126,6 +127,8 @@ def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
     yield "GOPs", f"{len(summary.gops)} ({modes})" if modes else "0"
     yield "chunks", ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes_by_chunk.items())
     yield "colour", _colour(header.colour)
+    if header.tile_overlap:
+        yield "tiles", f"overlapping by {header.tile_overlap} pixels"
     if header.rotation:
         yield "rotation", f"{header.rotation} degrees, applied"
     for row in summary.tracks:

@@ -25,6 +25,7 @@ COMMANDS = {
     "info": "bsqc.info:info",
     "cut": "bsqc.cut:cut",
     "compare": "bsqc.compare:compare",
+    "model": "bsqc.model:model",
     "rd-curve": "bsqc.rd_curve:rd_curve",
     "data": "bsqc.data:data",
     "train": "bsqc.train:train",

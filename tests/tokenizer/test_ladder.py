@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
-from bsqcodec.synthesis import pad
+from bsqcodec.pixels import pad
 from bsqcodec.tokenizer.config import PRESETS, LevelConfig, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder, Memory
-from bsqcodec.tokenizer.layers import WindowAttention
+from bsqcodec.tokenizer.layers import Motion, WindowAttention
 
 CONFIG = PRESETS["tiny"]
 LOG_LAMBDA = torch.zeros(1, 1)
@@ -122,14 +122,24 @@ def test_quality_conditions_the_tokens() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(low, high, strict=True))
 
 
-def test_tubes_start_as_key_frames_of_their_mean() -> None:
+def test_tubes_start_as_the_frame_before() -> None:
     ladder = random_ladder(seed=3)
     ladder.inherit_tubes()
-    still = frames(64, 64).expand(1, CONFIG.tube_frames, 3, 64, 64)
-    key = ladder(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=still[:, :1])
-    tube = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=still)
-    assert all(torch.equal(a, b) for a, b in zip(key.bits, tube.bits, strict=True))
-    assert torch.allclose(tube.frames_BTCHW, key.frames_BTCHW.expand_as(tube.frames_BTCHW), atol=1e-5)
+    x = frames(64, 64, 5)
+    memory = ladder(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=x[:, :1]).memory
+    tube = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x[:, 1:], memory=memory)
+    assert torch.allclose(tube.frames_BTCHW, memory.frame[:, None].expand_as(tube.frames_BTCHW), atol=1e-5)
+
+
+def test_motion_moves_the_frame_by_its_vectors() -> None:
+    motion = Motion(8, 2)
+    with torch.no_grad():  # 3 pixels to the right and 1 up in the second frame, half of it
+        motion.name.bias.view(2, 3, 4)[1] = torch.tensor([-3 / 4, 1 / 4, 0.5])[:, None]
+        frame = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+        moved = motion(torch.zeros(1, 4, 5, 8), frame)
+    assert torch.allclose(moved[:, 0], frame - 0.5, atol=1e-5)
+    expected = 0.5 * (frame[..., 1:, :-3] - 0.5)
+    assert torch.allclose(moved[:, 1, :, :-1, 3:], expected, atol=1e-5)
 
 
 def slow_window_attention(layer: WindowAttention, x_BHWD: torch.Tensor) -> torch.Tensor:
