@@ -25,6 +25,7 @@ class DistortionWeights:
 
     ms_ssim: float = 1.0
     mse: float = 4.0
+    l1: float = 0.0
     luma_8: float = 10.0
     chroma_8: float = 30.0
 
@@ -38,7 +39,7 @@ def reduced_ycbcr(x_BCHW: Tensor, factor: int = SLOW_FACTOR) -> Tensor:
 def distortion(
     y_BCHW: Tensor, x_BCHW: Tensor, weights: DistortionWeights
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Per-sample distortion, (B,), and its parts: 1 - MS-SSIM, MSE, and the MSE of the 8x reduced Y'CbCr
+    """Per-sample distortion, (B,), and its parts: 1 - MS-SSIM, MSE, L1, and the MSE of the 8x reduced Y'CbCr
     picture (MS-SSIM hardly sees slow shifts of colour). y is clamped gently for MS-SSIM, so that gradients
     survive near 0 and 1."""
     mse = (y_BCHW - x_BCHW).square().mean((1, 2, 3))
@@ -53,4 +54,6 @@ def distortion(
         slow = (reduced_ycbcr(y_BCHW) - reduced_ycbcr(x_BCHW)).square().mean((2, 3))
     luma, chroma = slow[:, 0], slow[:, 1:].mean(1)
     total = weights.ms_ssim * ssim + weights.mse * mse + weights.luma_8 * luma + weights.chroma_8 * chroma
+    if weights.l1:
+        total = total + weights.l1 * (y_BCHW - x_BCHW).abs().mean((1, 2, 3))
     return total, {"ms_ssim_loss": ssim.mean(), "mse": mse.mean(), "chroma_8": chroma.mean()}

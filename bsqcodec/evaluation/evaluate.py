@@ -19,7 +19,7 @@ from bsqcodec.evaluation.sources import Item, Kind, Source, find_items
 from bsqcodec.evaluation.tables import Evaluation, compressai_json, points_csv, points_json, summary
 from bsqcodec.evaluation.trial import Judges
 from bsqcodec.evaluation.views import ItemViews, item_views
-from bsqcodec.metrics.lpips import BACKBONE, load_lpips
+from bsqcodec.metrics.lpips import load_lpips
 from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE
 from bsqcodec.whole_file import whole_file
 
@@ -152,7 +152,8 @@ def _notes(chosen: Chosen, compared: Compared, jobs: int) -> list[str]:
 def _judge_notes(judges: Judges, kind: Kind) -> list[str]:
     notes = []
     if judges.lpips is not None:
-        notes.append(f"LPIPS v0.1, backbone {BACKBONE}, {load_lpips(*judges.lpips).digest}.")
+        lpips = load_lpips(*judges.lpips)
+        notes.append(f"LPIPS v0.1, backbone {lpips.backbone.name}, {lpips.digest}.")
     if judges.vmaf is not None and kind is Kind.CLIP:
         notes.append(f"VMAF: default model of {judges.vmaf.version()}, on 4:2:0 made of R'G'B'.")
     return notes

@@ -79,7 +79,7 @@ def preset(text: str) -> tuple[str, str]:
     "--lpips",
     type=(click.Path(path_type=Path), click.Path(path_type=Path)),
     metavar="BACKBONE HEADS",
-    help="LPIPS: torchvision's AlexNet and the v0.1 heads, both .pth",
+    help="LPIPS: torchvision's AlexNet (or VGG-16) and its v0.1 heads, both .pth",
 )
 @click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="of each codec")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="trials at once")

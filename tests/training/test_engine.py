@@ -198,3 +198,23 @@ def test_validation_part() -> None:
     assert is_validation(Path("0010.avif"))
     assert not is_validation(Path("0011.avif"))
     assert not is_validation(Path("street.mp4"))
+
+
+def test_a_batch_without_a_finite_gradient_is_left_out(tmp_path: Path) -> None:
+    class Broken(ImageTask):
+        def batch(self, step: int, rank: int, progress: float) -> tuple[torch.Tensor, ...]:
+            x, *others = super().batch(step, rank, progress)
+            return (x * float("nan") if step == 1 else x, *others)
+
+    task = image_task()
+    broken = Broken(task.model, task.sampler, task.recipe, CPU)
+    trainer = Trainer(broken, SCHEDULE, Budget(steps=3), tmp_path, compile=False)
+    trainer.run(say=lambda line: None)
+    assert all(bool(torch.isfinite(value).all()) for value in task.model.state_dict().values())
+
+
+def test_a_short_run_is_logged_too(tmp_path: Path) -> None:
+    trainer = Trainer(image_task(), SCHEDULE, Budget(steps=3), tmp_path, compile=False)
+    trainer.run(log_every=2, say=lambda line: None)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +21,18 @@ from bsqcodec.errors import InputError, ModelError
 class Task(Protocol):
     """Something to train. config: what a checkpoint must know to build the model again, in JSON types.
 
-    model: what is saved and averaged. objective: a module that maps a batch to (loss, figures to log); it
-    holds the model. Batches depend on nothing but (step, rank), so that a resumed run goes on exactly.
+    model: what is saved and averaged. helper: what is trained beside it at a rate of its own and resumed with
+    it, but not averaged: a discriminator, a prior. objective: a module that maps a batch to (loss, figures to
+    log); it holds model and helper. Batches depend on nothing but (step, rank), so that a resumed run goes on
+    exactly.
     """
 
     config: dict[str, Any]
 
     @property
     def model(self) -> nn.Module: ...
+    @property
+    def helper(self) -> nn.Module | None: ...
     @property
     def objective(self) -> nn.Module: ...
 
@@ -42,7 +45,7 @@ class Schedule:
     """Optimiser and schedule of a stage; the same names stand in the recipes.
 
     muon_learning_rate: above 0, matrices with both sides >= 64 are trained by Muon at this rate (scaled to
-    AdamW's size of step), the rest by AdamW.
+    AdamW's size of step), the rest by AdamW. helper_: of what is trained beside the model, always by AdamW.
     """
 
     learning_rate: float = 1e-3
@@ -50,6 +53,8 @@ class Schedule:
     warmup_steps: int = 100
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
+    helper_learning_rate: float = 1e-3
+    helper_betas: tuple[float, float] = (0.9, 0.98)
     gradient_clip: float = 1.0
     ema_decay: float = 0.998
     final_fraction: float = 0.01
@@ -73,25 +78,64 @@ class Budget:
         return min(1.0, used)
 
 
-def _optimisers(parameters: Sequence[nn.Parameter], schedule: Schedule) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon where the schedule asks for it; every group knows its full learning rate."""
+def _optimisers(
+    parameters: Sequence[nn.Parameter], helpers: Sequence[nn.Parameter], schedule: Schedule
+) -> list[torch.optim.Optimizer]:
+    """AdamW, Muon where the schedule asks for it, AdamW for helpers; every group knows its full rate."""
     by_muon = [p for p in parameters if schedule.muon_learning_rate and p.ndim == 2 and min(p.shape) >= 64]
     chosen = {id(p) for p in by_muon}
     rest = [p for p in parameters if id(p) not in chosen]
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=schedule.betas, fused=True)
-    ]
+    decay = schedule.weight_decay
+    found = [_adamw(rest, schedule.learning_rate, schedule.betas, decay)]
     if by_muon:
-        rate, decay = schedule.muon_learning_rate, schedule.weight_decay
+        rate = schedule.muon_learning_rate
         found.append(torch.optim.Muon(by_muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+    if helpers:
+        found.append(_adamw(helpers, schedule.helper_learning_rate, schedule.helper_betas, decay))
     for optimiser in found:
         for group in optimiser.param_groups:
             group["full_lr"] = group["lr"]
     return found
+
+
+def _adamw(
+    parameters: Sequence[nn.Parameter], rate: float, betas: tuple[float, float], decay: float
+) -> torch.optim.Optimizer:
+    """Weight decay for matrices and filters alone."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+
+
+class _Log:
+    """Means of the figures of some steps, one row at a time."""
+
+    def __init__(self, file: TextIO, say: Callable[[str], None], start: float) -> None:
+        self._file, self._say, self._since = file, say, start
+        self._sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, figures: dict[str, Tensor]) -> None:
+        self.count += 1
+        for name, value in figures.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def write(self, step: int, elapsed: float, progress: float) -> None:
+        means = {name: round(float(total) / self.count, 5) for name, total in self._sums.items()}
+        now = time.monotonic()
+        row = {
+            "step": step,
+            "seconds": round(elapsed, 1),
+            "progress": round(progress, 4),
+            "steps_per_second": round(self.count / (now - self._since), 3),
+            **means,
+        }
+        print(json.dumps(row), file=self._file, flush=True)
+        self._say(" ".join(f"{k}={v}" for k, v in row.items()))
+        self._sums, self.count, self._since = {}, 0, now
 
 
 class Trainer:
@@ -101,9 +145,10 @@ class Trainer:
         self, task: Task, schedule: Schedule, budget: Budget, out: Path, *, compile: bool = True
     ) -> None:
         self.task, self.schedule, self.budget, self.out = task, schedule, budget, out
-        parameters = [p for p in task.model.parameters() if p.requires_grad]
-        self.parameters = parameters
-        self.optimisers = _optimisers(parameters, schedule)
+        self.parameters = [p for p in task.model.parameters() if p.requires_grad]
+        helper = task.helper.parameters() if task.helper is not None else ()
+        self.helper_parameters = [p for p in helper if p.requires_grad]
+        self.optimisers = _optimisers(self.parameters, self.helper_parameters, schedule)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if compile:
             task.objective.compile(dynamic=False)
@@ -134,45 +179,44 @@ class Trainer:
             optimiser.zero_grad(set_to_none=True)
         loss, figures = self.objective(*self.task.batch(self.step, self.rank, progress))
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.schedule.gradient_clip)
-        if torch.isfinite(norm):
-            for optimiser in self.optimisers:
-                optimiser.step()
+        norm = self._clip(self.parameters)
+        self._clip(self.helper_parameters)
+        for optimiser in self.optimisers:
+            optimiser.step()
         self._update_ema()
         self.step += 1
         return {"loss": loss.detach(), "gradient": norm, **figures}
 
+    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Shorten the gradient; where it is not finite, make it 0. Does not wait for the device."""
+        norm = nn.utils.clip_grad_norm_(parameters, self.schedule.gradient_clip)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+        return norm
+
     def run(
         self, *, log_every: int = 50, save_every: float = 300.0, say: Callable[[str], None] = print
     ) -> None:
-        """Train until the budget is spent. Saves every `save_every` seconds and at the end."""
+        """Train until the budget is spent. Saves every `save_every` seconds and at the end.
+
+        Figures are summed on the device, which is waited for only where they are logged.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
         before, start, saved = self.elapsed, time.monotonic(), time.monotonic()
-        sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-        logged, logged_at = self.step, start
-        with (self.out / "log.jsonl").open("a") as log:
+        with (self.out / "log.jsonl").open("a") as file:
+            log = _Log(file, say, start)
             while (progress := self._progress()) < 1:
-                for name, value in self._one_step(progress).items():
-                    sums[name] = sums[name] + value.detach().float().cpu()
+                log.add(self._one_step(progress))
                 now = time.monotonic()
                 self.elapsed = before + now - start
                 if self.rank == 0 and self.step % log_every == 0:
-                    count = self.step - logged
-                    means = {name: round(float(total) / count, 5) for name, total in sums.items()}
-                    row = {
-                        "step": self.step,
-                        "seconds": round(self.elapsed, 1),
-                        "progress": round(progress, 4),
-                        "steps_per_second": round(count / (now - logged_at), 3),
-                        **means,
-                    }
-                    print(json.dumps(row), file=log, flush=True)
-                    say(" ".join(f"{k}={v}" for k, v in row.items()))
-                    sums.clear()
-                    logged, logged_at = self.step, now
+                    log.write(self.step, self.elapsed, progress)
                 if self.rank == 0 and now - saved > save_every:
                     self.save()
                     saved = now
+            if self.rank == 0 and log.count:
+                log.write(self.step, self.elapsed, progress)
         if self.rank == 0:
             self.save()
 
@@ -191,6 +235,7 @@ class Trainer:
                 "config": self.task.config,
                 "model": self.task.model.state_dict(),
                 "ema": self.ema,
+                "helper": self.task.helper.state_dict() if self.task.helper is not None else None,
                 "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
                 "step": self.step,
                 "elapsed": self.elapsed,
@@ -203,7 +248,10 @@ class Trainer:
         """Go on from a checkpoint that `save` wrote, exactly."""
         state = load_checkpoint(path)
         self.task.model.load_state_dict(state["model"])
-        self.ema = state["ema"]
+        for name, value in state["ema"].items():
+            self.ema[name].copy_(value)
+        if self.task.helper is not None:
+            self.task.helper.load_state_dict(state["helper"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.step, self.elapsed = state["step"], state["elapsed"]

@@ -113,6 +113,7 @@ class ImageTask:
         for part in (model.ends[BlockKind.TUBE.label], model.recall):
             part.requires_grad_(False)
         self.config = model.config.to_dict()
+        self.helper: nn.Module | None = None
         self.objective = ImageObjective(model, recipe, device)
 
     def batch(self, step: int, rank: int, progress: float) -> tuple[Tensor, ...]:

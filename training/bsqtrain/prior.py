@@ -67,7 +67,7 @@ class PriorObjective(nn.Module):
         per pixel).
         """
         levels = self.twin.config.levels
-        total, figures = torch.zeros(()), {}
+        total, figures = torch.zeros((), device=rates_B.device), {}
         for index, level in enumerate(levels):
             finest = level.stride == levels[-1].stride
             tokens, previous = (fine, fine_before) if finest else (coarse, coarse_before)
@@ -84,10 +84,18 @@ class PriorObjective(nn.Module):
 class PriorTask:
     """What the trainer needs to train one kind's net."""
 
-    def __init__(self, twin: PriorTwin, sampler: TokenSampler, recipe: PriorRecipe, seed: int = 0) -> None:
+    def __init__(
+        self,
+        twin: PriorTwin,
+        sampler: TokenSampler,
+        recipe: PriorRecipe,
+        device: torch.device,
+        seed: int = 0,
+    ) -> None:
         self.model: nn.Module = twin
         self.objective: nn.Module = PriorObjective(twin)
-        self.twin, self.sampler, self.recipe, self.seed = twin, sampler, recipe, seed
+        self.helper: nn.Module | None = None
+        self.twin, self.sampler, self.recipe, self.device, self.seed = twin, sampler, recipe, device, seed
         self.config: dict[str, Any] = {"kind": twin.kind.label, "prior": twin.config.to_json()}
         self._coarse_crop = sampler.largest_crop(recipe.coarse_crop)
         self._crop = sampler.largest_crop(recipe.crop)
@@ -101,15 +109,18 @@ class PriorTask:
         coarse = self.sampler.batch(self.recipe.batch, self._coarse_crop, before, source)
         groups = torch.tensor([source.randrange(GROUPS) for _ in range(self.recipe.batch)])
         return (
-            fine.tokens,
-            fine.previous,
-            coarse.tokens,
-            coarse.previous,
+            self._placed(fine.tokens),
+            self._placed(fine.previous),
+            self._placed(coarse.tokens),
+            self._placed(coarse.previous),
             before,
-            torch.tensor(fine.rates),
-            torch.tensor(coarse.rates),
-            groups,
+            torch.tensor(fine.rates).to(self.device, non_blocking=True),
+            torch.tensor(coarse.rates).to(self.device, non_blocking=True),
+            groups.to(self.device, non_blocking=True),
         )
+
+    def _placed(self, levels: list[Tensor] | None) -> list[Tensor] | None:
+        return None if levels is None else [level.to(self.device, non_blocking=True) for level in levels]
 
 
 def train_prior(
@@ -122,20 +133,23 @@ def train_prior(
     recipe: PriorRecipe | None = None,
     schedule: Schedule = SCHEDULE,
     key: Path | None = None,
+    device: torch.device | None = None,
     seed: int = 0,
     resume: bool = True,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train one kind's net within the budget; returns the checkpoint, in the folder `out`.
 
-    key: checkpoint of the key frames' net to start from. resume: go on from the checkpoint in `out` where
+    key: checkpoint of a key frames' net to start from. resume: go on from the checkpoint in `out` where
     there is one.
     """
     torch.manual_seed(seed)
+    device = device or torch.device("cpu")
     twin = PriorTwin(config, kind)
     if key is not None:
-        twin.load_state_dict(_weights(key, config, BlockKind.KEY), strict=False)
-    task = PriorTask(twin, TokenSampler(config, clips, kind), recipe or PriorRecipe(), seed)
+        twin.load_state_dict(key_weights(key, config), strict=False)
+    sampler = TokenSampler(config, clips, kind)
+    task = PriorTask(twin.to(device), sampler, recipe or PriorRecipe(), device, seed)
     trainer = Trainer(task, schedule, budget, out, compile=False)
     checkpoint = out / "checkpoint.pt"
     if resume and checkpoint.exists():
@@ -153,6 +167,16 @@ def _weights(path: Path, config: PriorConfig, kind: BlockKind) -> dict[str, Tens
         )
     weights: dict[str, Tensor] = state["ema"]
     return weights
+
+
+def key_weights(path: Path, config: PriorConfig) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint of key frames' net. Raises InputError where it is another."""
+    return _weights(path, config, BlockKind.KEY)
+
+
+def checkpoint_prior(path: Path) -> PriorConfig:
+    """The shape of the prior in a checkpoint. Raises ModelError where it holds none."""
+    return PriorConfig.from_json(load_checkpoint(path)["config"].get("prior"))
 
 
 def load_twin(path: Path, config: PriorConfig, kind: BlockKind) -> PriorTwin:

@@ -173,7 +173,7 @@ class Attention(Rounding):
         scores = q @ k.transpose(-1, -2) * SCORE_SCALE + bias
         hidden = tiling.hidden_keys()
         if hidden is not None:
-            scores = scores + hidden.repeat(batch, 1, 1)[:, None] * MASK
+            scores = scores + hidden.to(scores.device).repeat(batch, 1, 1)[:, None] * MASK
         steps = (scores.detach().amax(-1, keepdim=True) - scores).clamp_max(255)
         weights = EXP2_PEAK * torch.exp2(steps * (-1 / EXP2_OCTAVE)) * (steps < 255)
         if self.quantised:

@@ -134,9 +134,8 @@ class LevelTwin(Rounding):
         x = bounded(x + bounded(self.own(known.flatten(3))) + step)
         for block in self.blocks:
             x = block(x)
-        target = own[torch.arange(batch), :, :, self.phase_of_step[groups_B]].reshape(
-            batch * rows * columns, -1
-        )
+        entries = torch.arange(batch, device=own.device)
+        target = own[entries, :, :, self.phase_of_step[groups_B]].reshape(batch * rows * columns, -1)
         return self._head(self.norm(x).view(batch, rows * columns, -1), groups_B, target), target
 
     def _head(self, y_BPD: Tensor, groups_B: Tensor, target_NL: Tensor) -> Tensor:
@@ -147,16 +146,17 @@ class LevelTwin(Rounding):
         bits = F.pad((target_NL > 0).to(torch.int64), (0, -self.config.bits % CHUNK)).view(
             len(target_NL), -1, CHUNK
         )
-        value = (bits * torch.tensor([8, 4, 2, 1])).sum(-1)
+        depth = torch.arange(CHUNK, device=bits.device)
+        value = (bits << (CHUNK - 1 - depth)).sum(-1)
         table = self.integer(self.embedding, STATE_UNIT)
         chunks = table.shape[0]
-        added = F.embedding(value + torch.arange(chunks) * (1 << CHUNK), table.flatten(0, 1))
+        offsets = torch.arange(chunks, device=value.device) * (1 << CHUNK)
+        added = F.embedding(value + offsets, table.flatten(0, 1))
         before = F.pad(added[:, :-1].cumsum(1), (0, 0, 1, 0))
         hidden = self.floor(limited((state + before) * HIDDEN_SCALE, 0))
         node, node_multiplier = self.node.parts()
         all_nodes = torch.bmm(hidden.transpose(0, 1), node.transpose(1, 2)) * node_multiplier[:, None]
         all_nodes = self.round(all_nodes) + self.integer(self.node_bias, LOGIT_UNIT)[:, None]
-        depth = torch.arange(CHUNK)
         index_NCX = (1 << depth) - 1 + (value[..., None] >> (CHUNK - depth))
         logits = all_nodes.transpose(0, 1).gather(2, index_NCX).flatten(1)[:, : self.config.bits]
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
