@@ -286,18 +286,16 @@ class Ladder(nn.Module):
         return level.add(state, corners)
 
     def inherit_tubes(self) -> None:
-        """Start the tube's ends from the key frame's: the stem sees the mean of the frames, every frame
-        gets the key frame's head, nothing moves, the rest is copied. For a first video stage on image
-        weights."""
+        """Start the tube's ends from the key frame's, for a first video stage on image weights: the stem sees
+        how the mean of the frames differs from the frame before, the head adds nothing to that frame, the
+        rest is copied."""
         key: Ends = self.ends[BlockKind.KEY.label]  # type: ignore[assignment]
         tube: Ends = self.ends[BlockKind.TUBE.label]  # type: ignore[assignment]
         T = self.config.tube_frames
-        state = key.state_dict()
-        stem = state["stem.weight"]
-        state["stem.weight"] = torch.cat([stem.repeat(1, T) / T, torch.zeros_like(stem)], 1)
-        state["head.weight"] = state["head.weight"].repeat(T, 1, 1, 1)
-        state["head.bias"] = state["head.bias"].repeat(T)
-        state |= {
-            f"motion.{name}": value for name, value in Motion(self.config.width[0], T).state_dict().items()
-        }
-        tube.load_state_dict(state)
+        fresh = Ends(self.config, BlockKind.TUBE).state_dict()
+        own = {name: fresh[name] for name in fresh if name.startswith(("head.", "motion."))}
+        own["head.weight"] = torch.zeros_like(own["head.weight"])
+        own["head.bias"] = torch.zeros_like(own["head.bias"])
+        stem = key.stem.weight.detach()
+        own["stem.weight"] = torch.cat([stem.repeat(1, T) / T, -stem], 1)
+        tube.load_state_dict(key.state_dict() | own)

@@ -165,7 +165,7 @@ class MemoryAttention(nn.Module):
 
 class Motion(nn.Module):
     """What comes back of the last frame before a tube: for every frame, a vector and a share for each cell
-    of CELL x CELL pixels, interpolated between the cells. Starts with shares of 0.
+    of CELL x CELL pixels, interpolated between the cells. Starts with shares of 1 and vectors of 0.
 
     In float32 whatever autocast says: a vector of 30 pixels has an eighth of a pixel in bf16.
     """
@@ -178,7 +178,8 @@ class Motion(nn.Module):
         self.frames, self.split = frames, patch // self.CELL
         self.name = nn.Conv2d(width, frames * 3 * self.split**2, 3, padding=1)
         nn.init.zeros_(self.name.weight)
-        nn.init.zeros_(self.name.bias)  # type: ignore[arg-type]
+        cells = self.split**2
+        self.name.bias = nn.Parameter(torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(cells).repeat(frames))
 
     def forward(self, state_BHWD: Tensor, frame_BCHW: Tensor) -> Tensor:
         """share * (moved frame - 0.5), (B, T, C, H, W), float32."""
