@@ -83,6 +83,7 @@ def main() -> None:
         save(f"still-{mode.name.lower()}", in_mode(mode, frames[:1]))
     clip = in_mode(CodingMode.PRIOR, frames)
     save("clip", clip)
+    save("clip-joined", in_mode(CodingMode.PRIOR, frames[:, :20, :20]))  # so small that runs are joined
     cut = io.BytesIO()
     bitstream.cut(io.BytesIO(clip), cut, levels=2)
     save("clip-two-levels", cut.getvalue())
