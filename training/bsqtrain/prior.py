@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from bsqcodec.errors import InputError
 from bsqcodec.prior import Prior, PriorCoder, PriorConfig, PriorContext, StaticPrior
 from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS
 from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
+from bsqtrain.image import autocast
 from bsqtrain.prior_twin import PriorTwin, counts_table, exp2_table
 from bsqtrain.tokens import Clip, TokenSampler, load_clips
 
@@ -64,16 +66,17 @@ class PriorObjective(nn.Module):
         groups_B: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """fine, coarse: the crops for the levels at the finest stride and for the others; (loss, bits
-        per pixel).
+        per pixel). With roundings in the loop float32 it must be: bf16 does not hold the integers.
         """
         levels = self.twin.config.levels
         total, figures = torch.zeros((), device=rates_B.device), {}
         for index, level in enumerate(levels):
             finest = level.stride == levels[-1].stride
             tokens, previous = (fine, fine_before) if finest else (coarse, coarse_before)
-            bits = self.twin.level_bits(
-                index, tokens, previous, before, rates_B if finest else coarse_rates_B, groups_B
-            )
+            with nullcontext() if self.twin.quantised else autocast(rates_B.device):
+                bits = self.twin.level_bits(
+                    index, tokens, previous, before, rates_B if finest else coarse_rates_B, groups_B
+                )
             area = tokens[0].shape[0] * tokens[0].shape[1] * tokens[0].shape[2] * levels[0].stride ** 2
             figures[f"bpp{index}"] = bits.sum() * (GROUPS / area)
             total = total + figures[f"bpp{index}"]

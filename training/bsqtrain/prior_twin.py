@@ -188,10 +188,12 @@ class PriorTwin(nn.Module):
         super().__init__()
         self.config = config
         self.kind = kind
+        self.quantised = False
         self.levels = nn.ModuleList(LevelTwin(config, kind, index) for index in range(len(config.levels)))
 
     def quantise(self, quantised: bool) -> None:
         """Switch all roundings on or off."""
+        self.quantised = quantised
         for module in self.modules():
             if isinstance(module, Rounding):
                 module.quantised = quantised
