@@ -83,6 +83,34 @@ def video(**values: Any) -> None:
     stages.video(_stage_options("video", **values), LOG_ON_STDERR.say)
 
 
+@train.command()
+@stage_options
+@click.option("--lpips-weights", type=PATH, metavar="FILE", help="torchvision's AlexNet or VGG-16, .pth")
+@click.option("--lpips-heads", type=PATH, metavar="FILE", help="LPIPS v0.1 heads of the same network, .pth")
+def perceptual(lpips_weights: Path | None, lpips_heads: Path | None, **values: Any) -> None:
+    """Train the decoder of key frames to look real: an adversary, and LPIPS where weights are given.
+
+    Weights: alexnet-owt-7be5be79.pth or vgg16-397923af.pth from download.pytorch.org/models; heads: alex.pth
+    or vgg.pth from github.com/richzhang/PerceptualSimilarity, lpips/weights/v0.1.
+    """
+    from bsqtrain import stages
+
+    if (lpips_weights is None) != (lpips_heads is None):
+        raise click.UsageError("LPIPS needs both --lpips-weights and --lpips-heads")
+    lpips = (lpips_weights, lpips_heads) if lpips_weights is not None and lpips_heads is not None else None
+    stages.perceptual(_stage_options("perceptual", **values), lpips, LOG_ON_STDERR.say)
+
+
+@train.command()
+@stage_options
+@click.option("--prior", type=PATH, metavar="FILE", help="key frames' prior to start from [a new one]")
+def joint(prior: Path | None, **values: Any) -> None:
+    """Train key frames with the rate of their prior; leaves the prior in OUT/prior.pt."""
+    from bsqtrain import stages
+
+    stages.joint(_stage_options("joint", **values), prior, LOG_ON_STDERR.say)
+
+
 def _stage_options(
     stage: str,
     *,
@@ -128,8 +156,10 @@ def tokens(tokenizer: Path, **values: Any) -> None:
 @click.argument("caches", nargs=-1, required=True, type=PATH, metavar="CACHE...")
 @click.option("--out", required=True, type=PATH, metavar="OUT", help="folder of checkpoint and log")
 @click.option("--kind", type=click.Choice(["key", "tube"]), default="key", show_default=True)
-@click.option("--key", type=PATH, metavar="FILE", help="key frames' checkpoint, for tubes to start from")
+@click.option("--key", type=PATH, metavar="FILE", help="a key frames' prior to start from")
+@click.option("--preset", default="base", show_default=True, help="shape of a new prior: base or tiny")
 @budget_options
+@device_option
 def prior(
     caches: tuple[Path, ...], kind: str, minutes: float | None, steps: int | None, **values: Any
 ) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from calling import Run
 from PIL import Image
+from tiny_model import make
 
 from bsqcodec.model import load
-from bsqcodec.prior import PriorConfig
 from bsqcodec.samples import clip, picture
 
 RECIPE = """
@@ -37,12 +37,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-def test_from_pictures_to_a_model(
-    run: Run, folders: tuple[Path, Path], media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_pictures_to_a_model(run: Run, folders: tuple[Path, Path], media: Path, tmp_path: Path) -> None:
     pictures, clips = folders
-    preset = PriorConfig.preset
-    monkeypatch.setattr(PriorConfig, "preset", staticmethod(lambda levels, size="tiny": preset(levels, size)))
     (tmp_path / "image.toml").write_text(RECIPE.format(more=""))
     (tmp_path / "video.toml").write_text(RECIPE.format(more="tubes = 1"))
 
@@ -58,9 +54,10 @@ def test_from_pictures_to_a_model(
     keys, tubes = tmp_path / "keys.npz", tmp_path / "tubes.npz"
     train("tokens", pictures, "--from", tokenizer, "--out", keys, "--count", 2, "--crop", 192)
     train("tokens", clips, "--from", tokenizer, "--out", tubes, "--count", 2, "--crop", 192, "--tubes", 1)
-    train("prior", keys, tubes, "--out", tmp_path / "key", "--steps", 1)
+    small = ("--preset", "tiny", "--steps", 1)
+    train("prior", keys, tubes, "--out", tmp_path / "key", *small)
     key = tmp_path / "key" / "checkpoint.pt"
-    train("prior", tubes, "--kind", "tube", "--key", key, "--out", tmp_path / "tube", "--steps", 1)
+    train("prior", tubes, "--kind", "tube", "--key", key, "--out", tmp_path / "tube", *small)
     tube, model = tmp_path / "tube" / "checkpoint.pt", tmp_path / "mine.safetensors"
     priors = ("--tokens", keys, "--tokens", tubes, "--key", key, "--tube", tube)
     train("export", tokenizer, "--name", "mine", "--out", model, *priors)
@@ -101,3 +98,34 @@ def test_what_cannot_be_trained(run: Run, tmp_path: Path) -> None:
     export = ("train", "export", tmp_path / "x.pt", "--name", "x", "--out", tmp_path / "no" / "x.safetensors")
     assert "does not exist" in run(*export, code=1).stderr
     assert "--key needs --tokens" in run(*export, "--key", "k.pt", code=2).stderr
+
+
+def test_stages_that_start_from_weights(run: Run, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """perceptual and joint through the command line, a step of each; the joint prior can be trained on."""
+    pictures = folders[0]
+    (tmp_path / "small.toml").write_text(RECIPE.format(more=""))
+    (tmp_path / "frozen.toml").write_text(RECIPE.format(more="train_prior = false"))
+    tiny = tmp_path / "tiny.safetensors"
+    make(tiny)
+    common = (pictures, "--steps", 1, "--no-compile", "--device", "cpu", "--init", tiny)
+    joint = (*common, "--out", tmp_path / "joint")
+    run("train", "perceptual", *common, "--out", tmp_path / "p", "--recipe", tmp_path / "small.toml")
+    keys = tmp_path / "keys.npz"
+    trained = tmp_path / "p" / "checkpoint.pt"
+    run("train", "tokens", pictures, "--from", trained, "--out", keys, "--count", 2, "--crop", 192)
+    run(
+        "train", "prior", keys, "--preset", "tiny", "--steps", 1, "--out", tmp_path / "key", "--device", "cpu"
+    )
+    key = tmp_path / "key" / "checkpoint.pt"
+    run("train", "joint", *joint, "--prior", key, "--recipe", tmp_path / "frozen.toml")
+    prior = ("train", "prior", keys, "--preset", "tiny", "--steps", 1, "--device", "cpu")
+    run(*prior, "--key", tmp_path / "joint" / "prior.pt", "--out", tmp_path / "again")
+
+    error = run("train", "joint", *joint, "--recipe", tmp_path / "frozen.toml", code=1).stderr
+    assert "--prior FILE" in error
+    bare = ("train", "perceptual", pictures, "--steps", 1, "--out", tmp_path / "p2")
+    assert "--init FILE" in run(*bare, "--device", "cpu", code=1).stderr
+    lpips = (*bare, "--init", tiny, "--lpips-weights", tmp_path / "gone.pth")
+    assert "needs both" in run(*lpips, code=2).stderr
+    error = run(*lpips, "--lpips-heads", tmp_path / "gone.pth", code=1).stderr
+    assert "download.pytorch.org/models/alexnet-owt-7be5be79.pth" in error

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from bsqcodec.errors import InputError
 
+CPU = torch.device("cpu")
 SUFFIXES = {".avif", ".png", ".jpg", ".jpeg", ".webp"}
 
 
@@ -59,10 +60,14 @@ def load(paths: Sequence[Path], minimum: int) -> list[np.ndarray]:
 
 
 class CropSampler:
-    """Random crops: position, scale (down to half), left-right flip."""
+    """Random crops: position, scale (down to half), left-right flip.
 
-    def __init__(self, pictures: Sequence[np.ndarray], crop: int) -> None:
-        self.pictures, self.crop = pictures, crop
+    device: where the pictures stay and the crops are made; which crops are drawn does not depend on it.
+    """
+
+    def __init__(self, pictures: Sequence[np.ndarray], crop: int, device: torch.device = CPU) -> None:
+        self.crop = crop
+        self.pictures = [torch.from_numpy(picture).to(device) for picture in pictures]
 
     def draw(self, count: int, source: random.Random) -> Tensor:
         """(count, 3, crop, crop), R'G'B' in 0..1, float32."""
@@ -75,8 +80,7 @@ class CropSampler:
         scale = source.uniform(smallest, 1.0) if source.random() < 0.7 else 1.0
         side = min(round(self.crop / scale), height, width)
         top, left = source.randint(0, height - side), source.randint(0, width - side)
-        patch = torch.from_numpy(np.ascontiguousarray(picture[top : top + side, left : left + side]))
-        x = patch.permute(2, 0, 1).float() / 255
+        x = picture[top : top + side, left : left + side].permute(2, 0, 1).float() / 255
         if side != self.crop:
             x = F.interpolate(x[None], size=(self.crop, self.crop), mode="bicubic", antialias=True)[0].clamp(
                 0, 1

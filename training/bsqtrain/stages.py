@@ -1,4 +1,4 @@
-"""The stages as functions: what `bsqc train image|video|tokens|prior|export` calls."""
+"""The stages as functions: what the commands of `bsqc train` call."""
 
 from __future__ import annotations
 
@@ -15,15 +15,26 @@ from bsqcodec import model
 from bsqcodec.blocks import BlockKind
 from bsqcodec.codec import pick_device
 from bsqcodec.errors import InputError
+from bsqcodec.metrics.lpips import load_lpips
 from bsqcodec.model import ModelCard
 from bsqcodec.prior import PriorConfig
 from bsqcodec.tokenizer.config import PRESETS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import clips, pictures
-from bsqtrain.engine import Budget, Task, Trainer, load_checkpoint
+from bsqtrain.engine import Budget, Schedule, Task, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask
+from bsqtrain.joint import JointRecipe, JointTask, save_twin
 from bsqtrain.measure import EVEN_RATES, Measurement, held_out, measure
-from bsqtrain.prior import export_prior, load_twin, measure_prior, train_prior
+from bsqtrain.perceptual import PerceptualRecipe, PerceptualTask
+from bsqtrain.prior import (
+    checkpoint_prior,
+    export_prior,
+    key_weights,
+    load_twin,
+    measure_prior,
+    train_prior,
+)
+from bsqtrain.prior_twin import PriorTwin
 from bsqtrain.recipe import read as read_recipe
 from bsqtrain.tokenise import Tokeniser
 from bsqtrain.tokens import Clip, Levels, load_clips, save_clips
@@ -83,15 +94,12 @@ def load_ladder(source: Path | None, preset: str) -> Ladder:
 def image(options: StageOptions, say: Say = print) -> None:
     """Train key frames on pictures."""
     schedule, recipe = read_recipe(options.recipe, ImageRecipe)
-    found = pictures.find(options.data, validation=False)
-    sampler = pictures.CropSampler(pictures.load(found, recipe.crop), recipe.crop)
     device = pick_device(options.device)
     with process_group():
         ladder = load_ladder(options.init, options.preset).to(device)
+        sampler = _crop_sampler(options.data, recipe.crop, device)
         task = ImageTask(ladder, sampler, recipe, device, options.seed)
-        _run(
-            task, Trainer(task, schedule, options.budget, options.out, compile=options.compile), options, say
-        )
+        _train(task, schedule, options, say)
 
 
 def video(options: StageOptions, say: Say = print) -> None:
@@ -105,9 +113,59 @@ def video(options: StageOptions, say: Say = print) -> None:
         length = 1 + recipe.tubes * ladder.config.tube_frames
         sampler = _clip_sampler(options.data, recipe, length)
         task = VideoTask(ladder, sampler, recipe, device, options.seed)
-        _run(
-            task, Trainer(task, schedule, options.budget, options.out, compile=options.compile), options, say
+        _train(task, schedule, options, say)
+
+
+def perceptual(options: StageOptions, lpips: tuple[Path, Path] | None = None, say: Say = print) -> None:
+    """Train the decoder of key frames to look real. lpips: files of the backbone and of its heads."""
+    schedule, recipe = read_recipe(options.recipe, PerceptualRecipe)
+    device = pick_device(options.device)
+    judge = load_lpips(*lpips).to(device) if lpips is not None else None
+    with process_group():
+        ladder = _trained(options).to(device)
+        sampler = _crop_sampler(options.data, recipe.crop, device)
+        task = PerceptualTask(ladder, sampler, recipe, device, judge, options.seed)
+        _train(task, schedule, options, say)
+
+
+def joint(options: StageOptions, prior_from: Path | None = None, say: Say = print) -> None:
+    """Train key frames with the rate of a prior. prior_from: a key prior's checkpoint; without, a new one.
+
+    Leaves the prior in OUT/prior.pt, for `prior` to start from.
+    """
+    schedule, recipe = read_recipe(options.recipe, JointRecipe)
+    if prior_from is None and not recipe.train_prior:
+        raise InputError(
+            f"{options.recipe}: with train_prior = false a trained prior is needed: --prior FILE"
         )
+    device = pick_device(options.device)
+    with process_group():
+        ladder = _trained(options).to(device)
+        config = prior_config(ladder) if prior_from is None else checkpoint_prior(prior_from)
+        torch.manual_seed(options.seed)
+        twin = PriorTwin(config, BlockKind.KEY)
+        if prior_from is not None:
+            twin.load_state_dict(key_weights(prior_from, config))
+        sampler = _crop_sampler(options.data, recipe.crop, device)
+        task = JointTask(ladder, twin, sampler, recipe, device, options.seed)
+        trainer = _train(task, schedule, options, say)
+        if trainer.rank == 0:
+            save_twin(options.out / "prior.pt", twin)
+
+
+def _trained(options: StageOptions) -> Ladder:
+    """The tokenizer that a stage starts from, which has to be given."""
+    if options.init is None:
+        raise InputError("this stage starts from a trained tokenizer: --init FILE, a checkpoint or weights")
+    return load_ladder(options.init, options.preset)
+
+
+def _crop_sampler(
+    data: Sequence[Path], crop: int, device: torch.device, *, validation: bool = False
+) -> pictures.CropSampler:
+    """Crops of the pictures in the folders; on an accelerator the pictures stay there."""
+    found = pictures.find(data, validation=validation)
+    return pictures.CropSampler(pictures.load(found, crop), crop, device)
 
 
 def _clip_sampler(
@@ -129,10 +187,12 @@ def _has_tubes(ladder: Ladder) -> bool:
     return any(bool(p.any()) for n, p in ladder.recall.named_parameters() if n.endswith("carry.weight"))
 
 
-def _run(task: Task, trainer: Trainer, options: StageOptions, say: Say) -> None:
+def _train(task: Task, schedule: Schedule, options: StageOptions, say: Say) -> Trainer:
+    trainer = Trainer(task, schedule, options.budget, options.out, compile=options.compile)
     if options.resume:
         trainer.resume(options.out / "checkpoint.pt")
     trainer.run(say=say)
+    return trainer
 
 
 def tokens(
@@ -157,9 +217,7 @@ def tokens(
         found = pictures.find(sources, validation=validation, suffixes=clips.SUFFIXES)
         sampler = clips.ClipSampler(clips.load(found, crop, length), crop, length)
     else:
-        sampler = pictures.CropSampler(
-            pictures.load(pictures.find(sources, validation=validation), crop), crop
-        )
+        sampler = _crop_sampler(sources, crop, on, validation=validation)
     sampled: list[Clip] = tokeniser.sample(sampler, count, seed, say=say)
     save_clips(out, tuple((level.stride, level.bits) for level in ladder.config.levels), sampled)
 
@@ -175,16 +233,18 @@ def prior(
     out: Path,
     budget: Budget,
     *,
+    preset: str = "base",
     key: Path | None = None,
     resume: bool = False,
+    device: str = "auto",
     seed: int = 0,
     say: Say = print,
 ) -> None:
-    """Train the prior of one kind of block on token caches. key: checkpoint that tubes start from."""
+    """Train the prior of one kind of block on token caches. key: checkpoint of a key prior to start from."""
     levels, sampled = _load_caches(caches)
-    train_prior(
-        PriorConfig.preset(levels), sampled, kind, out, budget, key=key, seed=seed, resume=resume, say=say
-    )
+    config = PriorConfig.preset(levels, preset)
+    on = pick_device(device)
+    train_prior(config, sampled, kind, out, budget, key=key, device=on, seed=seed, resume=resume, say=say)
 
 
 def _load_caches(caches: Sequence[Path]) -> tuple[Levels, list[Clip]]:
@@ -228,7 +288,7 @@ def export(
     if key is None:
         model.save(out, card, ladder, None)
         return
-    config = prior_config(ladder)
+    config = checkpoint_prior(key)
     _, sampled = _load_caches(caches)
     nets = {BlockKind.KEY: load_twin(key, config, BlockKind.KEY)}
     if tube is not None:
