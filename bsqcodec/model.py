@@ -32,6 +32,9 @@ METADATA_KEY = "bsqcodec"
 FORMAT = 1
 DIGEST_BYTES = 16
 
+ONE_RATE = (0, 0)
+"""Quality table of a model that has one operating point."""
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -117,11 +120,11 @@ def prior_file(path: Path) -> Path:
 def load(model: str | Path) -> Weights:
     """Read a model. ModelError where it is missing, damaged or of another version."""
     path = find(model)
-    fields, tensors, digest = _read(path)
+    fields, tensors, digest = read_file(path)
     tensors = {f"tokenizer.{name}": value for name, value in tensors.items()}
     prior = None
     if prior_file(path).is_file():
-        prior, integers, more = _read(prior_file(path))
+        prior, integers, more = read_file(prior_file(path))
         tensors |= {f"prior.{name}": value for name, value in integers.items()}
         digest += more
     try:
@@ -143,8 +146,8 @@ def _config(fields: dict[str, Any]) -> AnyConfig:
     return TokenizerConfig.from_dict(fields)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes]:
-    """What a file says of itself, its tensors, the SHA-256 of its bytes."""
+def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes]:
+    """What a weights file says of itself, its tensors, the SHA-256 of its bytes; ModelError for others."""
     try:
         tensors = load_file(path)
         with path.open("rb") as file:
@@ -174,13 +177,14 @@ def save(path: Path, card: ModelCard, tokenizer: Ladder | BsqVit, prior: dict[st
     if card.origin:
         fields["origin"] = card.origin
     stored = torch.float16 if isinstance(tokenizer, Ladder) else torch.float32
-    _write(path, fields, {name: value.to(stored) for name, value in tokenizer.state_dict().items()})
+    write_file(path, fields, {name: value.to(stored) for name, value in tokenizer.state_dict().items()})
     prior_file(path).unlink(missing_ok=True)
     if prior is not None:
-        _write(prior_file(path), {"prior": card.prior}, prior)
+        write_file(prior_file(path), {"prior": card.prior}, prior)
 
 
-def _write(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write_file(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a weights file, which appears whole. fields: JSON types."""
     part = path.with_name(path.name + ".part")
     contiguous = {name: value.contiguous() for name, value in tensors.items()}
     save_file(contiguous, part, metadata={METADATA_KEY: json.dumps({"format": FORMAT} | fields)})
@@ -189,6 +193,7 @@ def _write(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> No
 
 
 def half_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Compute in bf16 where matrix products in it are fast (CPUs with AMX, accelerators), else in float32."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+    """Compute in bf16 where matrix products in it are fast, else in float32: accelerators, CPUs with AMX or
+    AVX512-BF16."""
+    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()

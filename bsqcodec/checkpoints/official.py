@@ -12,15 +12,12 @@ from torch import Tensor
 from bsqcodec import model
 from bsqcodec.checkpoints.inert import Archive, StoredTensor
 from bsqcodec.errors import InputError, ModelError
-from bsqcodec.model import ModelCard
+from bsqcodec.model import ONE_RATE, ModelCard
 from bsqcodec.tokenizer.bsqvit import BsqVit
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
 
 HEAD_WIDTH = 64
 """Channels of an attention head in all published models; the tensors do not tell."""
-
-ONE_RATE = (0, 0)
-"""Quality table of a model that has one operating point."""
 
 CONVENTIONS = {
     "zero": "the bit of an exact 0 is 0: +1 only where u > 0, as in the authors' code",
@@ -47,7 +44,7 @@ def read_checkpoint(path: Path, *, ema: bool) -> tuple[BsqVit, dict[str, str]]:
         network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{path}: {' '.join(str(error).split())}") from error
-    return network.eval().requires_grad_(False), {"file": path.name, "weights": which, **CONVENTIONS}
+    return network.eval().requires_grad_(False), {"checkpoint": path.name, "weights": which, **CONVENTIONS}
 
 
 def import_checkpoint(path: Path, out: Path, *, ema: bool = False, name: str | None = None) -> ModelCard:

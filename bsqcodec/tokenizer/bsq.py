@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+SMALLEST_CHANCE = 1e-6
+"""Below it a probability counts as this: the logarithm's gradient has no bound at 0."""
+
 
 def project(v_NL: Tensor) -> Tensor:
     """u = v / |v|, in float32 whatever the input: near-zero signs flip in bf16."""
@@ -48,20 +51,22 @@ def error_bound(bits: int) -> float:
     return math.sqrt(2 - 2 / math.sqrt(bits))
 
 
-def bit_probabilities(u_NL: Tensor, tau: float) -> Tensor:
-    """P(bit d = 1 | u) of the soft assignment q(c|u) = exp(tau c.u) / sum, which factorises over the bits:
-    sigmoid(2 tau u_d / sqrt(L)) (paper, Eq. 7)."""
-    return torch.sigmoid(2 * tau * u_NL / math.sqrt(u_NL.shape[-1]))
+def bit_logits(u_NL: Tensor, tau: float) -> Tensor:
+    """ln P(bit d = 1 | u) / P(bit d = 0 | u) of the soft assignment q(c|u) = exp(tau c.u) / sum, which
+    factorises over the bits: 2 tau u_d / sqrt(L) (paper, Eq. 7)."""
+    return 2 * tau * u_NL / math.sqrt(u_NL.shape[-1])
 
 
 def binary_entropy(p: Tensor) -> Tensor:
-    """-p ln p - (1-p) ln(1-p), in nats, 0 at both ends."""
+    """-p ln p - (1-p) ln(1-p), in nats; the gradient is 0 at both ends."""
+    p = p.clamp(SMALLEST_CHANCE, 1 - SMALLEST_CHANCE)
     return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p))
 
 
 def sample_entropy(u_NL: Tensor, tau: float) -> Tensor:
     """E[H(q(c|u))], exactly, as a sum over bits; nats, a scalar (paper, first entropy term)."""
-    return binary_entropy(bit_probabilities(u_NL, tau)).sum(-1).mean()
+    z_NL = bit_logits(u_NL, tau)
+    return (F.softplus(z_NL) - z_NL * torch.sigmoid(z_NL)).sum(-1).mean()
 
 
 def codebook_entropy(u_NL: Tensor, tau: float) -> Tensor:
@@ -69,5 +74,5 @@ def codebook_entropy(u_NL: Tensor, tau: float) -> Tensor:
 
     An upper bound of the exact value, since it drops what the bits tell of each other; nats, a scalar.
     """
-    mean_L = bit_probabilities(u_NL, tau).reshape(-1, u_NL.shape[-1]).mean(0)
+    mean_L = torch.sigmoid(bit_logits(u_NL, tau)).reshape(-1, u_NL.shape[-1]).mean(0)
     return binary_entropy(mean_L).sum()

@@ -26,6 +26,7 @@ COMMANDS = {
     "cut": "bsqc.cut:cut",
     "compare": "bsqc.compare:compare",
     "model": "bsqc.model:model",
+    "generate": "bsqc.generate:generate",
     "rd-curve": "bsqc.rd_curve:rd_curve",
     "data": "bsqc.data:data",
     "train": "bsqc.train:train",

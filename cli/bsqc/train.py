@@ -111,6 +111,32 @@ def joint(prior: Path | None, **values: Any) -> None:
     stages.joint(_stage_options("joint", **values), prior, LOG_ON_STDERR.say)
 
 
+@train.command()
+@stage_options
+def paper(**values: Any) -> None:
+    """Train the paper's tokenizer: BSQ-ViT on pictures, BSQ-bcViT on clips (--preset bsqvit-18 ...)."""
+    from bsqtrain import paper_stages
+
+    paper_stages.train_tokenizer(_stage_options("paper", **values), LOG_ON_STDERR.say)
+
+
+@train.command()
+@click.argument("data", type=PATH, metavar="DIR")
+@click.option("--tokenizer", required=True, type=PATH, metavar="FILE", help="a BSQ-ViT: weights, checkpoint")
+@click.option("--out", required=True, type=PATH, metavar="OUT", help="folder of generator and log")
+@click.option("--recipe", default="generator", show_default=True, metavar="NAME|FILE", help="in TOML")
+@budget_options
+@device_option
+def generator(data: Path, minutes: float | None, steps: int | None, **values: Any) -> None:
+    """Train a generator on the pictures in the folders of DIR, one folder a class.
+
+    --recipe generator-small fits a few minutes of a CPU and the tokens of bsqvit-small.
+    """
+    from bsqtrain import paper_stages
+
+    paper_stages.train_generator(data, budget=_budget(minutes, steps), say=LOG_ON_STDERR.say, **values)
+
+
 def _stage_options(
     stage: str,
     *,
@@ -146,10 +172,9 @@ def _budget(minutes: float | None, steps: int | None) -> Budget:
 @device_option
 def tokens(tokenizer: Path, **values: Any) -> None:
     """Fill a token cache from the pictures or clips in the folders DATA."""
-    from bsqtrain import stages
+    from bsqtrain import paper_stages, stages
 
-    ladder = stages.load_ladder(tokenizer, "base")
-    stages.tokens(ladder, values.pop("data"), say=LOG_ON_STDERR.say, **values)
+    stages.tokens(paper_stages.load_tokenizer(tokenizer), values.pop("data"), say=LOG_ON_STDERR.say, **values)
 
 
 @train.command()
@@ -158,18 +183,30 @@ def tokens(tokenizer: Path, **values: Any) -> None:
 @click.option("--kind", type=click.Choice(["key", "tube"]), default="key", show_default=True)
 @click.option("--key", type=PATH, metavar="FILE", help="a key frames' prior to start from")
 @click.option("--preset", default="base", show_default=True, help="shape of a new prior: base or tiny")
+@click.option("--tokenizer", type=PATH, metavar="FILE", help="CACHE... are folders, made tokens of by FILE")
 @budget_options
 @device_option
 def prior(
-    caches: tuple[Path, ...], kind: str, minutes: float | None, steps: int | None, **values: Any
+    caches: tuple[Path, ...],
+    kind: str,
+    minutes: float | None,
+    steps: int | None,
+    tokenizer: Path | None,
+    **values: Any,
 ) -> None:
     """Train the prior of key frames or of tubes on token caches."""
-    from bsqtrain import stages
+    from bsqtrain import paper_stages, stages
 
     from bsqcodec.blocks import BlockKind
 
     block = next(one for one in BlockKind if one.label == kind)
-    stages.prior(caches, block, budget=_budget(minutes, steps), say=LOG_ON_STDERR.say, **values)
+    budget, say = _budget(minutes, steps), LOG_ON_STDERR.say
+    if tokenizer is not None:
+        cache = paper_stages.tokens_for_prior(
+            tokenizer, caches, block, values["out"], values["seed"], say
+        )
+        caches = (cache,)
+    stages.prior(caches, block, budget=budget, say=say, **values)
 
 
 @train.command()
@@ -212,11 +249,11 @@ def measure(tokenizer: Path, data: tuple[Path, ...], count: int | None, as_json:
 @device_option
 def export(tokenizer: Path, name: str, out: Path, key: Path | None, **values: Any) -> None:
     """Write a model from TOKENIZER, a checkpoint or weights, and from priors."""
-    from bsqtrain import stages
+    from bsqtrain import paper_stages, stages
 
     if key is not None and not values["caches"]:
         raise click.UsageError("--key needs --tokens: the static tables are counted on them")
     if not out.parent.is_dir():
         raise InputError(f"{out}: the folder {out.parent} does not exist")
-    ladder = stages.load_ladder(tokenizer, "base")
-    stages.export(ladder, name, out, key=key, say=LOG_ON_STDERR.say, **values)
+    network, origin = paper_stages.load_tokenizer(tokenizer), paper_stages.origin_of(tokenizer)
+    stages.export(network, name, out, key=key, origin=origin, say=LOG_ON_STDERR.say, **values)

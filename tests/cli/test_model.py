@@ -50,7 +50,7 @@ def test_prefixes_are_stripped_as_often_as_they_occur(tmp_path: Path, prefix: st
 def test_an_exact_zero_is_minus_one_as_in_the_authors_code(checkpoint: Path) -> None:
     network, origin = read_checkpoint(checkpoint, ema=False)
     assert network.bits(torch.tensor([-0.5, 0.0, 0.5])).tolist() == [0, 0, 1]
-    assert set(origin) == {"file", "weights", "zero", "bit order", "value range"}
+    assert set(origin) == {"checkpoint", "weights", "zero", "bit order", "value range"}
 
 
 def test_command_line(checkpoint: Path, tmp_path: Path, run: Run) -> None:

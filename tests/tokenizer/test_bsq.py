@@ -57,3 +57,12 @@ def test_corners_name_their_bits() -> None:
     bits = torch.tensor([[1, 0, 0, 1]], dtype=torch.uint8)
     assert torch.equal(bsq.signs(bsq.corners(bits)), bits.float())
     assert bsq.corners(bits).norm() == pytest.approx(1.0)
+
+
+def test_entropies_have_gradients_where_bits_are_certain() -> None:
+    """At the paper's temperature probabilities of 0 and 1 are common; 0 ln 0 has no gradient of its own."""
+    v = torch.randn(50, 4, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    for entropy in (bsq.sample_entropy, bsq.codebook_entropy):
+        for u in (bsq.project(v), bsq.project(v.abs() + 1)):
+            (gradient,) = torch.autograd.grad(entropy(u, 100.0), v)
+            assert gradient.isfinite().all()

@@ -16,11 +16,12 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.codec import pick_device
 from bsqcodec.errors import InputError
 from bsqcodec.metrics.lpips import load_lpips
-from bsqcodec.model import ModelCard
+from bsqcodec.model import ONE_RATE, ModelCard
 from bsqcodec.prior import PriorConfig
+from bsqcodec.tokenizer.bsqvit import BsqVit
 from bsqcodec.tokenizer.config import PRESETS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
-from bsqtrain import clips, pictures
+from bsqtrain import clips, paper, pictures
 from bsqtrain.engine import Budget, Schedule, Task, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask
 from bsqtrain.joint import JointRecipe, JointTask, save_twin
@@ -36,7 +37,7 @@ from bsqtrain.prior import (
 )
 from bsqtrain.prior_twin import PriorTwin
 from bsqtrain.recipe import read as read_recipe
-from bsqtrain.tokenise import Tokeniser
+from bsqtrain.tokenise import Tokeniser, sample
 from bsqtrain.tokens import Clip, Levels, load_clips, save_clips
 from bsqtrain.video import VideoRecipe, VideoTask
 
@@ -48,7 +49,11 @@ CALIBRATION_PICTURES = 24
 
 @dataclass(frozen=True)
 class StageOptions:
-    """What every tokenizer stage needs. init: weights (.safetensors) or a checkpoint (.pt) to start from."""
+    """What every tokenizer stage needs.
+
+    init: weights (.safetensors), a checkpoint (.pt) or a folder of shards to start from. shards: a folder to
+    write small checkpoints to as well; `resume` then goes on from there. save_every: seconds.
+    """
 
     data: tuple[Path, ...]
     out: Path
@@ -60,6 +65,8 @@ class StageOptions:
     device: str = "auto"
     seed: int = 0
     compile: bool = True
+    shards: Path | None = None
+    save_every: float = 300.0
 
 
 @contextmanager
@@ -188,15 +195,16 @@ def _has_tubes(ladder: Ladder) -> bool:
 
 
 def _train(task: Task, schedule: Schedule, options: StageOptions, say: Say) -> Trainer:
-    trainer = Trainer(task, schedule, options.budget, options.out, compile=options.compile)
+    shards = options.shards
+    trainer = Trainer(task, schedule, options.budget, options.out, compile=options.compile, shards=shards)
     if options.resume:
-        trainer.resume(options.out / "checkpoint.pt")
-    trainer.run(say=say)
+        trainer.resume(shards or options.out / "checkpoint.pt")
+    trainer.run(save_every=options.save_every, say=say)
     return trainer
 
 
 def tokens(
-    ladder: Ladder,
+    tokenizer: Ladder | BsqVit,
     sources: Sequence[Path],
     out: Path,
     count: int,
@@ -210,16 +218,19 @@ def tokens(
 ) -> None:
     """Fill a token cache with `count` random crops: of pictures, or, with tubes > 0, of clips."""
     on = pick_device(device)
-    tokeniser = Tokeniser(ladder.to(on).eval(), on)
+    tokenizer = tokenizer.to(on).eval()
+    tokeniser = (
+        Tokeniser(tokenizer, on) if isinstance(tokenizer, Ladder) else paper.TileTokeniser(tokenizer, on)
+    )
     sampler: pictures.CropSampler | clips.ClipSampler
     if tubes:
-        length = 1 + tubes * ladder.config.tube_frames
+        length = 1 + tubes * tokenizer.config.tube_frames
         found = pictures.find(sources, validation=validation, suffixes=clips.SUFFIXES)
         sampler = clips.ClipSampler(clips.load(found, crop, length), crop, length)
     else:
         sampler = _crop_sampler(sources, crop, on, validation=validation)
-    sampled: list[Clip] = tokeniser.sample(sampler, count, seed, say=say)
-    save_clips(out, tuple((level.stride, level.bits) for level in ladder.config.levels), sampled)
+    sampled = sample(tokeniser.clips, sampler, count, seed, say=say)
+    save_clips(out, tuple((level.stride, level.bits) for level in tokenizer.config.levels), sampled)
 
 
 def prior_config(ladder: Ladder) -> PriorConfig:
@@ -238,13 +249,31 @@ def prior(
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
+    shards: Path | None = None,
+    save_every: float = 300.0,
     say: Say = print,
 ) -> None:
-    """Train the prior of one kind of block on token caches. key: checkpoint of a key prior to start from."""
+    """Train the prior of one kind of block on token caches. key: checkpoint of a key prior to start from.
+
+    shards, save_every: see StageOptions.
+    """
     levels, sampled = _load_caches(caches)
     config = PriorConfig.preset(levels, preset)
     on = pick_device(device)
-    train_prior(config, sampled, kind, out, budget, key=key, device=on, seed=seed, resume=resume, say=say)
+    train_prior(
+        config,
+        sampled,
+        kind,
+        out,
+        budget,
+        key=key,
+        device=on,
+        seed=seed,
+        resume=resume,
+        shards=shards,
+        save_every=save_every,
+        say=say,
+    )
 
 
 def _load_caches(caches: Sequence[Path]) -> tuple[Levels, list[Clip]]:
@@ -262,31 +291,33 @@ def measure_pictures(
 
 
 def export(
-    ladder: Ladder,
+    tokenizer: Ladder | BsqVit,
     name: str,
     out: Path,
     *,
     calibrate: Sequence[Path] = (),
+    calibration_pictures: int = CALIBRATION_PICTURES,
     device: str = "auto",
     caches: Sequence[Path] = (),
     key: Path | None = None,
     tube: Path | None = None,
     held_out: Sequence[Path] = (),
+    origin: dict[str, str] | None = None,
     say: Say = print,
 ) -> None:
     """Write a model. Without `key`, a trained prior's checkpoint, it codes raw bits.
 
     calibrate: folders whose held-out pictures the quality table is measured on; without, it has even steps of
     log lambda. caches: training tokens, for the static tables. held_out: tokens to report on what the prior
-    saves.
+    saves. origin: of imported weights.
     """
-    table = EVEN_RATES
-    if calibrate:
-        table = measure_pictures(ladder, calibrate, CALIBRATION_PICTURES, device, say).quality_table()
-    ladder = ladder.cpu()
-    card = ModelCard(name, ladder.config, None, table)
+    table = EVEN_RATES if isinstance(tokenizer, Ladder) else ONE_RATE
+    if calibrate and isinstance(tokenizer, Ladder):
+        table = measure_pictures(tokenizer, calibrate, calibration_pictures, device, say).quality_table()
+    tokenizer = tokenizer.cpu()
+    card = ModelCard(name, tokenizer.config, None, table, origin or {})
     if key is None:
-        model.save(out, card, ladder, None)
+        model.save(out, card, tokenizer, None)
         return
     config = checkpoint_prior(key)
     _, sampled = _load_caches(caches)
@@ -294,7 +325,7 @@ def export(
     if tube is not None:
         nets[BlockKind.TUBE] = load_twin(tube, config, BlockKind.TUBE)
     integers = export_prior(config, sampled, nets[BlockKind.KEY], nets.get(BlockKind.TUBE))
-    model.save(out, replace(card, prior=config.to_json()), ladder, integers)
+    model.save(out, replace(card, prior=config.to_json()), tokenizer, integers)
     if held_out:
         _, unseen = _load_caches(held_out)
         for net in nets.values():

@@ -50,21 +50,22 @@ class Tokeniser:
             for number, rate in enumerate(rates)
         ]
 
-    def sample(
-        self,
-        sampler: CropSampler | ClipSampler,
-        count: int,
-        seed: int,
-        batch: int = 4,
-        say: Callable[[str], None] = print,
-    ) -> list[Clip]:
-        """count samples, rates uniform in 0..1000."""
-        source = random.Random(seed)
-        found: list[Clip] = []
-        while len(found) < count:
-            x = sampler.draw(min(batch, count - len(found)), source)
-            rates = [source.randint(0, RATE_STEPS) for _ in range(len(x))]
-            found += self.clips(x if x.ndim == 5 else x[:, None], rates)
-            if len(found) // 200 != (len(found) - len(x)) // 200:
-                say(f"{len(found)} of {count} samples")
-        return found
+
+def sample(
+    clips_of: Callable[[Tensor, list[int]], list[Clip]],
+    sampler: CropSampler | ClipSampler,
+    count: int,
+    seed: int,
+    batch: int = 4,
+    say: Callable[[str], None] = print,
+) -> list[Clip]:
+    """count samples of a tokeniser (its method `clips`), rates uniform in 0..1000."""
+    source = random.Random(seed)
+    found: list[Clip] = []
+    while len(found) < count:
+        x = sampler.draw(min(batch, count - len(found)), source)
+        rates = [source.randint(0, RATE_STEPS) for _ in range(len(x))]
+        found += clips_of(x if x.ndim == 5 else x[:, None], rates)
+        if len(found) // 200 != (len(found) - len(x)) // 200:
+            say(f"{len(found)} of {count} samples")
+    return found
