@@ -28,6 +28,7 @@ COMMANDS = {
     "model": "bsqc.model:model",
     "generate": "bsqc.generate:generate",
     "rd-curve": "bsqc.rd_curve:rd_curve",
+    "eval": "bsqc.eval:eval_",
     "data": "bsqc.data:data",
     "train": "bsqc.train:train",
     "demo": "bsqc.demo:demo",

@@ -1,6 +1,5 @@
 """The paper's models as a codec: any size, tiles that overlap, clips frame by frame, exact tokens."""
 
-import dataclasses
 import io
 from collections.abc import Iterator
 from fractions import Fraction
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_paper_model
 import torch
 from calling import Run
 from PIL import Image
@@ -20,31 +20,18 @@ from bsqcodec.media.types import Frame
 from bsqcodec.samples import clip, picture
 from bsqcodec.synthesis import open_tokenizer
 from bsqcodec.tiles import TileTokenizer
-from bsqcodec.tokenizer.bsqvit import BsqVit
-from bsqcodec.tokenizer.bsqvit_config import BSQVIT_PRESETS
 
 CPU = torch.device("cpu")
 
 
-def save(path: Path, *, frames: int = 1) -> Path:
-    """The tiny paper model with random weights; clips depend on every frame before."""
-    config = dataclasses.replace(BSQVIT_PRESETS["bsqvit-tiny"], frames=frames)
-    generator = torch.Generator().manual_seed(0)
-    network = BsqVit(config)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.15, generator=generator)
-    model.save(path, model.ModelCard("tiny-paper", config, None, (0, 0)), network, None)
-    return path
-
-
 @pytest.fixture(scope="module")
 def image_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("model") / "image.safetensors")
+    return tiny_paper_model.make(tmp_path_factory.mktemp("model") / "image.safetensors")
 
 
 @pytest.fixture(scope="module")
 def video_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("model") / "video.safetensors", frames=4)
+    return tiny_paper_model.make(tmp_path_factory.mktemp("model") / "video.safetensors", frames=4)
 
 
 def tokenizer(path: Path, overlap: int = 0) -> TileTokenizer:
