@@ -25,6 +25,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError, ModelError
 from bsqcodec.gop_coder import GopCoder, GopTokens, Tokens
 from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadata
+from bsqcodec.scene import CutDetector
 from bsqcodec.synthesis import open_tokenizer, token_grids
 from bsqcodec.version import VERSION
 
@@ -39,6 +40,7 @@ class EncodeOptions:
 
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
     GOP; 1, key frames alone, until tubes are trained longer (training/LOG.md).
+    scene_cuts: begin a GOP where a new scene begins.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
     device: auto, cpu, cuda, mps. threads: of the CPU (None = as torch decides).
@@ -47,6 +49,7 @@ class EncodeOptions:
     q: float = 5.0
     levels: int | None = None
     gop: int = 1
+    scene_cuts: bool = True
     effort: int = 0
     model: str | Path = "base"
     overlap: int = 0
@@ -165,6 +168,7 @@ class Encoder:
         device = pick_device(self.options.device)
         self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
         self._gop_frames = 1 if still else self.options.gop
+        self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
         self._rate = weights.card.rate_index(self.options.q)
         self._clock = _Clock()
         self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
@@ -210,6 +214,8 @@ class Encoder:
         if self._still and self._frames:
             raise InputError("a still has one frame, and it is there already")
         self._last_pts = frame.pts
+        if self._cuts is not None and self._cuts.is_cut(frame.pixels):
+            self._end_gop()
         self._waiting.append(frame.pixels)
         self._times.append((frame.pts, frame.duration))
         self._frames += 1
