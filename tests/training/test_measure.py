@@ -82,5 +82,5 @@ def test_held_out_pictures(tmp_path: Path) -> None:
         Image.fromarray(picture(170, 200 + number)).save(tmp_path / f"{number}.png")
     assert [p.shape[1] for p in held_out([tmp_path])] == [210, 220, 230, 240]
     assert [p.shape[1] for p in held_out([tmp_path], 2)] == [210, 230]
-    with pytest.raises(InputError, match="no training data"):
+    with pytest.raises(InputError, match="no held-out files"):
         held_out([tmp_path / ".."])

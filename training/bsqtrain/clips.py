@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec.errors import InputError
-from bsqcodec.media import open_reader
 
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 
 
 def load(paths: Sequence[Path], minimum: int, frames: int) -> list[np.ndarray]:
     """Clips as TxHxWx3 uint8 with both sides >= minimum and at least `frames` frames; others are left out."""
+    from bsqcodec.media import open_reader  # takes PyAV, which training on pictures does without
+
     clips = []
     for path in paths:
         with open_reader(path, audio=False) as reader:

@@ -16,6 +16,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from bsqcodec.errors import InputError, ModelError
+from bsqtrain.shards import load_shards, save_shards
 
 
 class Task(Protocol):
@@ -139,11 +140,22 @@ class _Log:
 
 
 class Trainer:
-    """Trains a task within a budget; everything that a run needs to go on is in its checkpoint."""
+    """Trains a task within a budget; everything that a run needs to go on is in its checkpoint.
+
+    shards: a folder to write small checkpoints to as well, for another machine to go on from.
+    """
 
     def __init__(
-        self, task: Task, schedule: Schedule, budget: Budget, out: Path, *, compile: bool = True
+        self,
+        task: Task,
+        schedule: Schedule,
+        budget: Budget,
+        out: Path,
+        *,
+        compile: bool = True,
+        shards: Path | None = None,
     ) -> None:
+        self.shards = shards
         self.task, self.schedule, self.budget, self.out = task, schedule, budget, out
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         helper = task.helper.parameters() if task.helper is not None else ()
@@ -156,12 +168,13 @@ class Trainer:
         self.ema = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
         self.step = 0
         self.elapsed = 0.0
+        self._warm_from = 0
 
     def set_learning_rate(self, progress: float) -> None:
         """Of every group: linear warm-up in steps, then cosine over the whole budget."""
         low = self.schedule.final_fraction
         cosine = low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress))
-        share = min(1.0, (self.step + 1) / self.schedule.warmup_steps) * cosine
+        share = min(1.0, (self.step - self._warm_from + 1) / self.schedule.warmup_steps) * cosine
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["full_lr"] * share
@@ -228,37 +241,43 @@ class Trainer:
         return float(progress)
 
     def save(self) -> None:
-        """Write `checkpoint.pt`, whole or not at all."""
+        """Write `checkpoint.pt`, whole or not at all, and the shards."""
+        state = {
+            "config": self.task.config,
+            "model": self.task.model.state_dict(),
+            "ema": self.ema,
+            "helper": self.task.helper.state_dict() if self.task.helper is not None else None,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "step": self.step,
+            "elapsed": self.elapsed,
+        }
         part = self.out / "checkpoint.pt.part"
-        torch.save(
-            {
-                "config": self.task.config,
-                "model": self.task.model.state_dict(),
-                "ema": self.ema,
-                "helper": self.task.helper.state_dict() if self.task.helper is not None else None,
-                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-                "step": self.step,
-                "elapsed": self.elapsed,
-            },
-            part,
-        )
+        torch.save(state, part)
         part.replace(self.out / "checkpoint.pt")
+        if self.shards is not None:
+            save_shards(self.shards, state)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint that `save` wrote, exactly."""
+        """Go on from a checkpoint that `save` wrote, exactly; from a folder of shards after a warm-up, as
+        the optimisers start anew."""
         state = load_checkpoint(path)
         self.task.model.load_state_dict(state["model"])
         for name, value in state["ema"].items():
             self.ema[name].copy_(value)
         if self.task.helper is not None:
             self.task.helper.load_state_dict(state["helper"])
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        if state["optimisers"] is None:
+            self._warm_from = self.step
+            return
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.step, self.elapsed = state["step"], state["elapsed"]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint; nothing but tensors and plain values is unpickled."""
+    """Read a training checkpoint or a folder of shards; only tensors and plain values are unpickled."""
+    if path.is_dir():
+        return load_shards(path)
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:

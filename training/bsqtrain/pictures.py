@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,23 +41,26 @@ def find(folders: Sequence[Path], *, validation: bool, suffixes: set[str] = SUFF
             if p.suffix.lower() in suffixes and is_validation(p) == validation
         ]
     if not found:
+        wanted = "held-out files, whose number is divisible by 10," if validation else "training data"
         raise InputError(
-            f"no training data in {', '.join(map(str, folders))} (looked for {', '.join(sorted(suffixes))})"
+            f"no {wanted} in {', '.join(map(str, folders))} (looked for {', '.join(sorted(suffixes))})"
         )
     return found
 
 
 def load(paths: Sequence[Path], minimum: int) -> list[np.ndarray]:
     """Pictures as HxWx3 uint8 with both sides >= minimum; smaller ones are left out."""
-    pictures = []
-    for path in paths:
-        with Image.open(path) as file:
-            picture = np.array(ImageOps.exif_transpose(file).convert("RGB"))
-        if min(picture.shape[:2]) >= minimum:
-            pictures.append(picture)
+    with ThreadPoolExecutor() as threads:
+        decoded = threads.map(_decode, paths)
+        pictures = [picture for picture in decoded if min(picture.shape[:2]) >= minimum]
     if not pictures:
         raise InputError(f"none of the {len(paths)} training pictures has both sides >= {minimum}")
     return pictures
+
+
+def _decode(path: Path) -> np.ndarray:
+    with Image.open(path) as file:
+        return np.array(ImageOps.exif_transpose(file).convert("RGB"))
 
 
 class CropSampler:

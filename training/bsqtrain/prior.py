@@ -29,7 +29,7 @@ from bsqtrain.image import autocast
 from bsqtrain.prior_twin import PriorTwin, counts_table, exp2_table
 from bsqtrain.tokens import Clip, TokenSampler, load_clips
 
-SCHEDULE = Schedule(learning_rate=1.5e-3, warmup_steps=100, ema_decay=0.998)
+SCHEDULE = Schedule(learning_rate=1.5e-3, muon_learning_rate=2e-3, warmup_steps=100, ema_decay=0.998)
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,14 @@ def train_prior(
     device: torch.device | None = None,
     seed: int = 0,
     resume: bool = True,
+    shards: Path | None = None,
+    save_every: float = 300.0,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Train one kind's net within the budget; returns the checkpoint, in the folder `out`.
 
     key: checkpoint of a key frames' net to start from. resume: go on from the checkpoint in `out` where
-    there is one.
+    there is one. shards: a folder to write small checkpoints to as well, and to go on from.
     """
     torch.manual_seed(seed)
     device = device or torch.device("cpu")
@@ -153,11 +155,11 @@ def train_prior(
         twin.load_state_dict(key_weights(key, config), strict=False)
     sampler = TokenSampler(config, clips, kind)
     task = PriorTask(twin.to(device), sampler, recipe or PriorRecipe(), device, seed)
-    trainer = Trainer(task, schedule, budget, out, compile=False)
+    trainer = Trainer(task, schedule, budget, out, compile=False, shards=shards)
     checkpoint = out / "checkpoint.pt"
-    if resume and checkpoint.exists():
-        trainer.resume(checkpoint)
-    trainer.run(say=say)
+    if resume and (shards or checkpoint).exists():
+        trainer.resume(shards or checkpoint)
+    trainer.run(save_every=save_every, say=say)
     return checkpoint
 
 
