@@ -131,6 +131,7 @@ def headers(draw: st.DrawFn) -> Header:
         rotation=draw(st.sampled_from([0, 90, 180, 270])),
         colour=Colour(draw(byte), draw(byte), draw(byte), draw(st.booleans()), draw(st.integers(1, 32))),
         creator=draw(st.text(max_size=30)),
+        tile_overlap=draw(st.integers(0, 65535)),
     )
 
 

@@ -48,7 +48,7 @@ def checkpoint(folder: Path) -> Path:
 def test_the_tokenizer_learns(run: Run, folder: Path, checkpoint: Path) -> None:
     (row,) = map(json.loads, (checkpoint.parent / "log.jsonl").read_text().splitlines())
     assert row["psnr"] > 5
-    assert 0 < row["sample_entropy"] < row["entropy"] <= 6 * np.log(2) + 1e-4
+    assert 0 < row["sample_entropy"] < row["codebook_entropy"] <= 6 * np.log(2) + 1e-4
     more = ("train", "paper", folder / "classes" / "left", "--out", folder / "more", *BRIEF)
     again = (*more, "--init", checkpoint, "--preset", "bsqvit-tiny", "--recipe", folder / "paper.toml")
     run(*again, "--steps", 50)
@@ -84,18 +84,12 @@ def test_tokens_prior_and_stream(
     assert "1 of 1" in run("info", folder / "p.bsq").stdout
 
 
-def test_clips_from_image_weights(
-    run: Run, folder: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clips_from_image_weights(run: Run, folder: Path, checkpoint: Path) -> None:
     """Image weights first, then clips: the first frame of a clip is coded as before training."""
     import av
 
-    from bsqcodec.tokenizer import bsqvit_config
-
-    tiny = bsqvit_config.BSQVIT_PRESETS["bsqvit-tiny"]
-    monkeypatch.setitem(
-        bsqvit_config.BSQVIT_PRESETS, "clip", bsqvit_config.BsqVitConfig(**{**vars(tiny), "frames": 4})
-    )
+    preset = folder / "clip.toml"
+    preset.write_text("bits = 6\nimage_size = 32\nwidth = 32\nheads = 2\ndepth = 2\nframes = 4\n")
     (folder / "clips").mkdir()
     with av.open(str(folder / "clips" / "1.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -112,7 +106,7 @@ def test_clips_from_image_weights(
         "paper",
         folder / "clips",
         "--preset",
-        "clip",
+        preset,
         "--init",
         checkpoint,
         "--steps",
@@ -158,8 +152,12 @@ def test_generator(run: Run, folder: Path, checkpoint: Path) -> None:
 def test_what_cannot_be_trained(run: Run, folder: Path, model: Path) -> None:
     data = folder / "classes" / "left"
     paper = ("train", "paper", data, "--out", folder / "x", "--steps", 1, *BRIEF)
-    assert "preset base: not known, expected one of bsqvit-18" in run(*paper, code=1).stderr
+    assert "preset base: neither known nor a file, expected one of bsqvit-18" in run(*paper, code=1).stderr
     ladder = (*paper, "--preset", "bsqvit-tiny", "--init", model)
     assert "is a ladder, a BSQ-ViT was expected" in run(*ladder, code=1).stderr
+    (folder / "wrong.toml").write_text("depht = 3")
+    assert (
+        "unexpected keyword argument 'depht'" in run(*paper, "--preset", folder / "wrong.toml", code=1).stderr
+    )
     generator = ("train", "generator", data, "--out", folder / "x", "--steps", 1)
     assert "is a ladder" in run(*generator, "--tokenizer", model, code=1).stderr

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bsqcodec import model
-from bsqcodec.errors import InputError
+from bsqcodec.errors import InputError, ModelError
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.bsqvit import BsqVit, with_time
 from bsqcodec.tokenizer.bsqvit_config import BSQVIT_PRESETS, KIND, BsqVitConfig
@@ -32,12 +33,13 @@ from bsqtrain.tokens import Clip
 class PaperRecipe:
     """Numbers of the stage; the same names stand in the recipe file.
 
-    entropy: weight of both entropy terms, which are divided by tau. tau: inverse temperature of the soft
-    assignment.
+    sample_entropy, codebook_entropy: weights of the two terms, which are divided by tau. tau: inverse
+    temperature of the soft assignment.
     """
 
     batch: int = 8
-    entropy: float = 0.1
+    sample_entropy: float = 0.1
+    codebook_entropy: float = 0.1
     tau: float = 100.0
 
 
@@ -53,10 +55,14 @@ class PaperObjective(nn.Module):
             y_BTCHW, u_BTHWL = self.network(x_BTCHW)
         pixels = (y_BTCHW - x_BTCHW).abs().mean()
         single = bsq.sample_entropy(u_BTHWL, self.recipe.tau)
-        mean = bsq.codebook_entropy(u_BTHWL, self.recipe.tau)
-        loss = pixels + self.recipe.entropy / self.recipe.tau * (single - mean)
+        whole = bsq.codebook_entropy(u_BTHWL, self.recipe.tau)
+        entropy = self.recipe.sample_entropy * single - self.recipe.codebook_entropy * whole
         mse = (y_BTCHW.clamp(0, 1) - x_BTCHW).square().mean()
-        return loss, {"l1": pixels, "psnr": -10 * mse.log10(), "sample_entropy": single, "entropy": mean}
+        figures = {"l1": pixels, "psnr": -10 * mse.log10()}
+        return pixels + entropy / self.recipe.tau, figures | {
+            "sample_entropy": single,
+            "codebook_entropy": whole,
+        }
 
 
 class PaperTask:
@@ -83,13 +89,12 @@ class PaperTask:
 
 
 def load_network(source: Path | None, preset: str) -> BsqVit:
-    """A BSQ-ViT to train: from weights or from a checkpoint's average, or a new one of a preset.
+    """A BSQ-ViT to train: from weights or from a checkpoint's average, or a new one.
 
-    Where the preset is a video model and the source an image model, temporal embeddings of zero are added.
+    preset: a name, or a TOML file with the fields of BsqVitConfig. Where it is a video model and the source
+    an image model, temporal embeddings of zero are added.
     """
-    if preset not in BSQVIT_PRESETS:
-        raise InputError(f"preset {preset}: not known, expected one of {', '.join(BSQVIT_PRESETS)}")
-    config = BSQVIT_PRESETS[preset]
+    config = _config(preset)
     if source is None:
         torch.manual_seed(0)
         return BsqVit(config).initialise()
@@ -99,6 +104,18 @@ def load_network(source: Path | None, preset: str) -> BsqVit:
     if found.config.frames == 1 and config.frames > 1:
         found = with_time(found, config.frames)
     return found.train().requires_grad_(True)
+
+
+def _config(preset: str) -> BsqVitConfig:
+    if preset in BSQVIT_PRESETS:
+        return BSQVIT_PRESETS[preset]
+    if not Path(preset).is_file():
+        names = ", ".join(BSQVIT_PRESETS)
+        raise InputError(f"preset {preset}: neither known nor a file, expected one of {names}, or TOML")
+    try:
+        return BsqVitConfig.from_dict(tomllib.loads(Path(preset).read_text()))
+    except (tomllib.TOMLDecodeError, ModelError) as error:
+        raise InputError(f"{preset}: {error}") from error
 
 
 def read_network(source: Path) -> BsqVit | None:
