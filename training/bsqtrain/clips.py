@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bsqcodec.errors import InputError
 
+CPU = torch.device("cpu")
 SUFFIXES = {".mp4", ".mkv", ".mov", ".webm"}
 
 
@@ -35,10 +36,16 @@ def load(paths: Sequence[Path], minimum: int, frames: int) -> list[np.ndarray]:
 
 
 class ClipSampler:
-    """Random crops of clips: place, time, left-right flip, direction of time."""
+    """Random crops of clips: place, time, left-right flip, direction of time.
 
-    def __init__(self, clips: Sequence[np.ndarray], crop: int, frames: int) -> None:
-        self.clips, self.crop, self.frames = clips, crop, frames
+    device: where the clips stay and the crops are made.
+    """
+
+    def __init__(
+        self, clips: Sequence[np.ndarray], crop: int, frames: int, device: torch.device = CPU
+    ) -> None:
+        self.crop, self.frames = crop, frames
+        self.clips = [torch.from_numpy(clip).to(device) for clip in clips]
 
     def draw(self, count: int, source: random.Random, frames: int | None = None) -> Tensor:
         """(count, frames, 3, crop, crop), R'G'B' in 0..1, float32; as long as can be where frames is None."""
@@ -50,7 +57,7 @@ class ClipSampler:
         first = source.randint(0, length - frames)
         top, left = source.randint(0, height - self.crop), source.randint(0, width - self.crop)
         crop = clip[first : first + frames, top : top + self.crop, left : left + self.crop]
-        x = torch.from_numpy(np.ascontiguousarray(crop)).permute(0, 3, 1, 2).float() / 255
+        x = crop.permute(0, 3, 1, 2).float() / 255
         if source.random() < 0.5:
             x = x.flip(-1)
         return x.flip(0) if source.random() < 0.5 else x
@@ -83,14 +90,18 @@ class MovingPictures:
     """Clips made of pictures: a view that pans, zooms and turns; in half of them another picture moves
     across.
 
-    STILL: share of clips where nothing moves. SPEED: most pixels per frame.
+    STILL: share of clips where nothing moves. SPEED: most pixels per frame. device: where the pictures stay
+    and the views are made; their places are worked out on the CPU.
     """
 
     STILL = 0.1
     SPEED = 8.0
 
-    def __init__(self, pictures: Sequence[np.ndarray], crop: int, frames: int) -> None:
-        self.pictures, self.crop, self.frames = pictures, crop, frames
+    def __init__(
+        self, pictures: Sequence[np.ndarray], crop: int, frames: int, device: torch.device = CPU
+    ) -> None:
+        self.crop, self.frames, self.device = crop, frames, device
+        self.pictures = [torch.from_numpy(picture).to(device) for picture in pictures]
 
     def draw(self, count: int, source: random.Random, frames: int | None = None) -> Tensor:
         """(count, frames, 3, crop, crop), R'G'B' in 0..1, float32; as long as can be where frames is None."""
@@ -104,7 +115,8 @@ class MovingPictures:
             axes = torch.tensor([source.uniform(0.1, 0.4) * self.crop for _ in range(2)])
             centre = places[frames // 2, source.randrange(self.crop), source.randrange(self.crop)]
             far = ((places - centre) / axes).square().sum(-1)
-            clip = torch.lerp(clip, other, torch.sigmoid(12 * (1 - far))[:, None])
+            share = torch.sigmoid(12 * (1 - far))[:, None]
+            clip = torch.lerp(clip, other, share.to(self.device, non_blocking=True))
         return clip
 
     def _view(self, source: random.Random, frames: int) -> tuple[Tensor, Tensor]:
@@ -129,12 +141,12 @@ class MovingPictures:
         low = (places.amin((0, 1, 2)) - 2).floor().long().clamp(min=0).tolist()
         high = (places.amax((0, 1, 2)) + 3).ceil().long().tolist()
         part = picture[low[1] : max(high[1], low[1] + 2), low[0] : max(high[0], low[0] + 2)]
-        x = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1)[None].float() / 255
+        x = part.permute(2, 0, 1)[None].float() / 255
         size = torch.tensor([x.shape[-1], x.shape[-2]])
         grid = (places - torch.tensor(low) + 0.5) * 2 / size - 1
         shown = F.grid_sample(
             x.expand(frames, -1, -1, -1),
-            grid,
+            grid.to(self.device, non_blocking=True),
             mode="bicubic",
             padding_mode="reflection",
             align_corners=False,

@@ -6,6 +6,7 @@ Values are in the integer prior's units throughout.
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -145,6 +146,12 @@ class Normalise(Rounding):
         return limited(self.round(x * scale))
 
 
+@lru_cache(maxsize=64)
+def _hidden_keys(tiling: Tiling, device: torch.device) -> Tensor | None:
+    hidden = tiling.hidden_keys()
+    return None if hidden is None else hidden.to(device)
+
+
 class Attention(Rounding):
     exp2: Tensor
     relative: Tensor
@@ -171,9 +178,9 @@ class Attention(Rounding):
         q, k, v = qkv.view(windows, size, 3, self.config.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.round(self.position_steps())[:, self.relative]
         scores = q @ k.transpose(-1, -2) * SCORE_SCALE + bias
-        hidden = tiling.hidden_keys()
+        hidden = _hidden_keys(tiling, scores.device)
         if hidden is not None:
-            scores = scores + hidden.to(scores.device).repeat(batch, 1, 1)[:, None] * MASK
+            scores = scores + hidden.repeat(batch, 1, 1)[:, None] * MASK
         steps = (scores.detach().amax(-1, keepdim=True) - scores).clamp_max(255)
         weights = EXP2_PEAK * torch.exp2(steps * (-1 / EXP2_OCTAVE)) * (steps < 255)
         if self.quantised:

@@ -118,7 +118,7 @@ def video(options: StageOptions, say: Say = print) -> None:
         if options.init is not None and not options.resume and not _has_tubes(ladder):
             ladder.inherit_tubes()
         length = 1 + recipe.tubes * ladder.config.tube_frames
-        sampler = _clip_sampler(options.data, recipe, length)
+        sampler = _clip_sampler(options.data, recipe, length, device)
         task = VideoTask(ladder, sampler, recipe, device, options.seed)
         _train(task, schedule, options, say)
 
@@ -176,16 +176,16 @@ def _crop_sampler(
 
 
 def _clip_sampler(
-    data: Sequence[Path], recipe: VideoRecipe, length: int
+    data: Sequence[Path], recipe: VideoRecipe, length: int, device: torch.device
 ) -> clips.ClipSampler | clips.MixedSampler:
     """Of the clips in the folders; where there are pictures too, a share of the clips is made of them."""
     found = pictures.find(data, validation=False, suffixes=clips.SUFFIXES | pictures.SUFFIXES)
     real = [path for path in found if path.suffix.lower() in clips.SUFFIXES]
-    sampler = clips.ClipSampler(clips.load(real, recipe.crop, length), recipe.crop, length)
+    sampler = clips.ClipSampler(clips.load(real, recipe.crop, length), recipe.crop, length, device)
     stills = [path for path in found if path not in set(real)]
     if not stills or not recipe.moving_pictures:
         return sampler
-    moving = clips.MovingPictures(pictures.load(stills, recipe.crop), recipe.crop, length)
+    moving = clips.MovingPictures(pictures.load(stills, recipe.crop), recipe.crop, length, device)
     return clips.MixedSampler(sampler, moving, recipe.moving_pictures)
 
 
@@ -226,7 +226,7 @@ def tokens(
     if tubes:
         length = 1 + tubes * tokenizer.config.tube_frames
         found = pictures.find(sources, validation=validation, suffixes=clips.SUFFIXES)
-        sampler = clips.ClipSampler(clips.load(found, crop, length), crop, length)
+        sampler = clips.ClipSampler(clips.load(found, crop, length), crop, length, on)
     else:
         sampler = _crop_sampler(sources, crop, on, validation=validation)
     sampled = sample(tokeniser.clips, sampler, count, seed, say=say)
