@@ -79,6 +79,9 @@ def test_stopped_and_taken_up_elsewhere(data: Path, tmp_path: Path, monkeypatch:
 def test_what_cannot_be_done(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert job.main(arguments(data, tmp_path / "out", "--resume", tmp_path / "gone")) == 1
     assert "gone: not the folder of a job" in capsys.readouterr().err
+    (tmp_path / "old" / "state").mkdir(parents=True)
+    assert job.main(arguments(data, tmp_path / "old")) == 1
+    assert "old: holds an earlier job: add --resume" in capsys.readouterr().err
     (data / "10.png").unlink()
     assert job.main(arguments(data, tmp_path / "out")) == 1
     assert "no held-out files, whose number is divisible by 10" in capsys.readouterr().err

@@ -98,6 +98,10 @@ class Job:
         self.progress = Progress(options.stage, options.preset)
         if options.resume is not None:
             self._take_over(options.resume)
+        elif self.state.exists():
+            raise InputError(
+                f"{options.out}: holds an earlier job: add --resume {options.out}, or choose another"
+            )
         for folder in (self.state, self.work):
             folder.mkdir(parents=True, exist_ok=True)
         trained = (self._trained(part) for part in SHARES[options.stage])
