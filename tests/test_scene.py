@@ -55,3 +55,13 @@ def test_a_scene_begins_a_gop(scene_cuts: bool, lengths: list[int], tmp_path: Pa
     assert [len(event.pts) for event in events if isinstance(event, Gop)] == lengths
     decoded = codec.Decoder(io.BytesIO(sink.getvalue()), model_file=tiny_weights)
     assert sum(isinstance(event, Frame) for event in decoded.events()) == 13
+
+
+@pytest.mark.parametrize(("gop", "better"), [(1, False), (9, True)])
+def test_key_frames_that_tubes_draw_on_are_better(gop: int, better: bool, tmp_path: Path) -> None:
+    tiny_weights = tiny_model.make(tmp_path / "tiny.safetensors", prior=False)
+    options = codec.EncodeOptions(gop=gop, model=tiny_weights)
+    data = codec.compress(pan(1, 3), options=options)
+    gops = [event for event in bitstream.StreamReader(io.BytesIO(data)) if isinstance(event, Gop)]
+    assert all((event.key_rate > event.tube_rate) == better for event in gops)
+    assert codec.decompress(data, model_file=tiny_weights).shape == (3, 128, 160, 3)
