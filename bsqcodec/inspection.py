@@ -12,7 +12,7 @@ import numpy as np
 from bsqcodec import model
 from bsqcodec.blocks import BlockKind
 from bsqcodec.codec import EncodeOptions, compress, pick_device, read_tokens
-from bsqcodec.errors import ModelError
+from bsqcodec.errors import InputError, ModelError
 from bsqcodec.gop_coder import Tokens
 from bsqcodec.model import AnyConfig
 from bsqcodec.samples import picture
@@ -39,7 +39,13 @@ class Summary:
 
 
 def find_models(folders: Sequence[Path]) -> list[Path]:
-    """The weights files in the folders, and those that ship with the package; priors lie beside them."""
+    """The weights files that ship with the package and those in the folders; priors lie beside them.
+
+    InputError where a folder is missing.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder")
     found = [path for folder in (model.WEIGHTS, *folders) for path in sorted(folder.glob("*.safetensors"))]
     return [path for path in found if not path.name.endswith(".prior.safetensors")]
 

@@ -1,4 +1,4 @@
-"""The README: every Python snippet runs, every bsqc command line parses, every link leads somewhere."""
+"""The README and docs/paper.md: snippets run, every bsqc command line parses, every link leads somewhere."""
 
 import re
 import shlex
@@ -11,8 +11,14 @@ from bsqc.main import cli
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAPER = (REPOSITORY / "docs" / "paper.md").read_text()
 SHELL = "\n".join(
-    re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    re.findall(r"^```sh\n(.*?)^```", README + PAPER, re.MULTILINE | re.DOTALL)
+    + [
+        word
+        for row in re.findall(r"^\|.*", PAPER, re.MULTILINE)
+        for word in re.findall(r"`(bsqc [^`]+ -[^`]+)`", row)
+    ]
     + re.findall(r"^    (bsqc .*|make .*)$", README, re.MULTILINE)
 )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from bsqcodec.errors import InputError, ModelError
 from bsqcodec.generator.masked_lm import GeneratorConfig, MaskedLm, bits_of
 from bsqcodec.generator.sampling import SamplingOptions, generate
 from bsqcodec.model import read_file, write_file
-from bsqcodec.pixels import to_pixels
+from bsqcodec.pixels import Pixels, to_pixels
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.bsqvit import BsqVit
 
@@ -39,15 +38,17 @@ class Generator:
             return int(name)
         raise InputError(f"class {name}: not one of this generator, which has {', '.join(classes)}")
 
+    def pictures(self, label: int, count: int, seed: int, options: SamplingOptions) -> Iterator[Pixels]:
+        """New pictures of a class, H x W x 3 uint8 each; the same seed gives the same on the same machine."""
+        random = torch.Generator().manual_seed(seed)
+        for start in range(0, count, PICTURES_AT_ONCE):
+            labels = torch.full((min(PICTURES_AT_ONCE, count - start),), label)
+            yield from self._some(generate(self.language, labels, options, random))
+
     @torch.inference_mode()
-    def pictures(self, label: int, count: int, options: SamplingOptions) -> list[npt.NDArray[np.uint8]]:
-        """New pictures of a class, H x W x 3 uint8 each."""
-        codes_BNG = generate(self.language, torch.full((count,), label), options)
-        found = []
-        for codes in torch.split(codes_BNG, PICTURES_AT_ONCE):
-            corners = bsq.corners(bits_of(codes, self.language.config.groups))
-            found += to_pixels(self.tokenizer.pixels(corners[:, None])[:, 0])
-        return found
+    def _some(self, codes_BNG: Tensor) -> list[Pixels]:
+        corners_BHWL = bsq.corners(bits_of(codes_BNG, self.language.config.groups))
+        return to_pixels(self.tokenizer.pixels(corners_BHWL[:, None])[:, 0])
 
 
 def save(path: Path, name: str, language: MaskedLm, tokenizer: BsqVit) -> None:

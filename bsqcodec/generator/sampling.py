@@ -26,7 +26,6 @@ class SamplingOptions:
     steps: int = 12
     temperature: float = 15.0
     guidance: float = 0.5
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.temperature < 0 or not math.isfinite(self.temperature + self.guidance):
@@ -42,12 +41,13 @@ def masked_share(progress: float) -> float:
 
 
 @torch.inference_mode()
-def generate(model: MaskedLm, label_B: Tensor, options: SamplingOptions) -> Tensor:
+def generate(
+    model: MaskedLm, label_B: Tensor, options: SamplingOptions, random: torch.Generator
+) -> Tensor:
     """Codes (B, N, G) of new pictures of the classes label_B (len(classes) = of any class).
 
-    The same seed gives the same pictures on the same machine.
+    A generator in the same state gives the same pictures on the same machine.
     """
-    random = torch.Generator(label_B.device).manual_seed(options.seed)
     B, N, G = len(label_B), model.config.positions, len(model.config.groups)
     codes_BNG = torch.full((B, N, G), MASKED, device=label_B.device)
     for step in range(1, options.steps + 1):

@@ -10,7 +10,7 @@ from bsqc.console import Console
 from bsqc.options import json_option, quality
 
 PATH = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 size_option = click.option(
     "--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="side of the squares"

@@ -55,15 +55,15 @@ def generate(
     if not as_folder:
         check_target(out, force=force)
     generator = files.load(model)
-    options = SamplingOptions(steps, temperature, guidance, seed)
-    pictures = generator.pictures(generator.label(class_), count, options)
+    options = SamplingOptions(steps, temperature, guidance)
+    pictures = generator.pictures(generator.label(class_), count, seed, options)
     if as_folder:
         out.mkdir(parents=True, exist_ok=True)
         for number, picture in enumerate(pictures):
             with whole_file(out / f"{number:05}.png", force=True) as file:
                 Image.fromarray(picture).save(file, "PNG")
     else:
-        side, columns = len(pictures[0]), math.ceil(math.sqrt(count))
+        side, columns = generator.tokenizer.config.image_size, math.ceil(math.sqrt(count))
         sheet = Image.new("RGB", (columns * side, math.ceil(count / columns) * side))
         for number, picture in enumerate(pictures):
             sheet.paste(Image.fromarray(picture), (number % columns * side, number // columns * side))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bsqcodec.inspection import Summary
 
 PATH = click.Path(path_type=Path)
-FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.group("model", short_help="Models: import, list, show, verify.")

@@ -62,6 +62,10 @@ def train() -> None:
         --tokens keys.npz --tokens tubes.npz --key runs/key/checkpoint.pt --tube runs/tube/checkpoint.pt \\
         --calibrate pictures/
       bsqc train measure runs/video/checkpoint.pt pictures/
+    \b
+    The paper's tokenizer, and pictures out of nothing (docs/paper.md):
+      bsqc train paper pictures/ --preset bsqvit-18 --out runs/vit --steps 1000000
+      bsqc train generator classes/ --tokenizer runs/vit/checkpoint.pt --out runs/generator --minutes 60
     """
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,10 @@ CONFIG = GeneratorConfig(TINY, ("cats", "dogs"), width=16, depth=2, heads=2, gro
 def model(seed: int = 0) -> MaskedLm:
     torch.manual_seed(seed)
     return MaskedLm(CONFIG).initialise().eval().requires_grad_(False)
+
+
+def made(language: Any, label: list[int], options: SamplingOptions, seed: int = 0) -> torch.Tensor:
+    return generate(language, torch.tensor(label), options, torch.Generator().manual_seed(seed))
 
 
 class Known(torch.nn.Module):
@@ -87,29 +92,27 @@ def test_masked_positions_tell_nothing() -> None:
 def test_sampling_follows_the_cosine_and_the_class() -> None:
     pictures = torch.randint(0, 8, (2, CONFIG.positions, 2), generator=torch.Generator().manual_seed(2))
     known = Known(pictures)
-    made = generate(known, torch.tensor([0, 1, 1]), SamplingOptions(steps=4, guidance=0.0))  # type: ignore[arg-type]
-    assert torch.equal(made, pictures[[0, 1, 1]])
+    codes = made(known, [0, 1, 1], SamplingOptions(steps=4, guidance=0.0))
+    assert torch.equal(codes, pictures[[0, 1, 1]])
     assert known.masked == [16, *(int(16 * math.cos(math.pi / 8 * step)) for step in (1, 2, 3))]
 
 
 def test_guidance_sharpens() -> None:
     """uncond + (1 + alpha) (cond - uncond): with none, a class that is hardly known gives anything."""
-    pictures = torch.zeros(2, CONFIG.positions, 2, dtype=torch.int64)
+
+    class Weak(Known):
+        def forward(self, codes_BNG: torch.Tensor, label_B: torch.Tensor) -> list[torch.Tensor]:
+            return [logits / 20 for logits in super().forward(codes_BNG, label_B)]
 
     def hits(guidance: float) -> int:
-        weak = Known(pictures)
-        forward = weak.forward
-        weak.forward = lambda codes, label: [part / 20 for part in forward(codes, label)]  # type: ignore[method-assign]
-        weak.pictures = pictures
-        options = SamplingOptions(steps=1, guidance=guidance)
-        return int((generate(weak, torch.zeros(8, dtype=torch.int64), options) == 0).sum())  # type: ignore[arg-type]
+        weak = Weak(torch.zeros(2, CONFIG.positions, 2, dtype=torch.int64))
+        return int((made(weak, [0] * 8, SamplingOptions(steps=1, guidance=guidance)) == 0).sum())
 
     assert hits(0.0) < 200 < hits(3.0)  # of 256
 
 
 def test_the_seed_decides() -> None:
-    label = torch.tensor([0, 1])
-    first, again, other = (generate(model(), label, SamplingOptions(steps=3, seed=s)) for s in (1, 1, 2))
+    first, again, other = (made(model(), [0, 1], SamplingOptions(steps=3), seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.min() >= 0
@@ -117,7 +120,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_more_steps_than_positions_end_with_nothing_masked() -> None:
-    assert int(generate(model(), torch.tensor([0]), SamplingOptions(steps=40)).min()) >= 0
+    assert int(made(model(), [0], SamplingOptions(steps=40)).min()) >= 0
     assert [round(masked_share(x), 3) for x in (0, 0.5, 1)] == [1.0, 0.707, 0.0]
 
 
@@ -134,10 +137,11 @@ def test_the_file(tmp_path: Path) -> None:
     loaded = files.load(path)
     assert loaded.language.config == CONFIG
     options = SamplingOptions(steps=2)
-    one, *_ = loaded.pictures(loaded.label("dogs"), 3, options)
-    assert one.shape == (32, 32, 3)
-    again = files.Generator(language, tokenizer.requires_grad_(False)).pictures(1, 3, options)
-    assert (one == again[0]).all()
+    pictures = list(loaded.pictures(loaded.label("dogs"), 20, 3, options))  # more than at once
+    assert [picture.shape for picture in pictures] == [(32, 32, 3)] * 20
+    again = files.Generator(language, tokenizer.requires_grad_(False)).pictures(1, 20, 3, options)
+    assert all((one == other).all() for one, other in zip(pictures, again, strict=True))
+    assert (pictures[0] != pictures[16]).any()
     assert [loaded.label(name) for name in ("cats", "1", None)] == [0, 1, 2]
     with pytest.raises(InputError, match="class birds: not one of this generator, which has cats, dogs"):
         loaded.label("birds")
