@@ -17,6 +17,9 @@ from bsqcodec.tokenizer.config import RATE_STEPS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain.pictures import CropSampler
 
+FAST_CPU = torch.cpu._is_avx512_bf16_supported()
+"""Asked once: torch.compile does not look into the question, and would cut its graphs there."""
+
 
 @dataclass(frozen=True)
 class ImageRecipe:
@@ -39,7 +42,7 @@ class ImageRecipe:
 def autocast(device: torch.device) -> AbstractContextManager[Any]:
     """bf16 where matrix products in it are fast (accelerators, CPUs with AMX or AVX512-BF16), float32
     elsewhere."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
+    fast = device.type == "cuda" or (device.type == "cpu" and FAST_CPU)
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
