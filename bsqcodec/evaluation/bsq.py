@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +20,8 @@ NOT_THE_CODEC = ("evaluation", "metrics")
 
 @dataclass(frozen=True)
 class BsqCodec:
-    """bsqc at one effort and number of levels (None: all), with a model by name or file.
+    """bsqc at one effort, number of levels (None: all) and GOP length (None: as `bsqc encode` has it), with a
+    model by name or file.
 
     threads: of the CPU, in both directions; the bytes do not depend on it.
     """
@@ -31,6 +32,7 @@ class BsqCodec:
     model: str = DEFAULT_MODEL
     device: str = "auto"
     threads: int = 1
+    gop: int | None = None
 
     @property
     def name(self) -> str:
@@ -39,6 +41,8 @@ class BsqCodec:
             parts.append(f"levels{self.levels}")
         if self.effort:
             parts.append(f"effort{self.effort}")
+        if self.gop is not None:
+            parts.append(f"gop{self.gop}")
         if self.model != DEFAULT_MODEL:
             parts.append(Path(self.model).stem)
         return "-".join(parts)
@@ -53,7 +57,8 @@ class BsqCodec:
 
     def describe(self) -> str:
         levels = "all levels" if self.levels is None else f"{self.levels} levels"
-        return f"bsqc encode, {levels}, --effort {self.effort}, --model {Path(self.model).stem}"
+        gop = "" if self.gop is None else f", --gop {self.gop}"
+        return f"bsqc encode, {levels}, --effort {self.effort}{gop}, --model {Path(self.model).stem}"
 
     def version(self) -> str:
         """The package's version, a digest of its sources, and the model's."""
@@ -74,6 +79,8 @@ class BsqCodec:
             device=self.device,
             threads=self.threads,
         )
+        if self.gop is not None:
+            options = replace(options, gop=self.gop)
         info = source.info
         still = source.item.kind is Kind.STILL
         with path.open("wb") as file:

@@ -20,8 +20,8 @@ class CodecOptions:
     """How the codecs are set.
 
     ffmpeg: a program for the video codecs, else PyAV's libraries; presets: (video codec, its preset);
-    threads: of each encoder and decoder; qualities, levels, efforts, model, device: of bsqc, one curve for
-    each number of levels (None: all) and effort.
+    threads: of each encoder and decoder; qualities, levels, efforts, gops, model, device: of bsqc, one curve
+    for each number of levels (None: all), effort and GOP length (None: as usual).
     """
 
     settings: Settings = Settings.DEFAULT
@@ -31,6 +31,7 @@ class CodecOptions:
     qualities: tuple[float, ...] = QUALITIES
     levels: tuple[int | None, ...] = (None,)
     efforts: tuple[int, ...] = (0,)
+    gops: tuple[int | None, ...] = (None,)
     model: str = DEFAULT_MODEL
     device: str = "auto"
 
@@ -58,9 +59,10 @@ def build_codecs(names: tuple[str, ...], kind: Kind, options: CodecOptions) -> l
 
 def _own(options: CodecOptions) -> list[Codec]:
     return [
-        BsqCodec(options.qualities, levels, effort, options.model, options.device, options.threads)
+        BsqCodec(options.qualities, levels, effort, options.model, options.device, options.threads, gop)
         for levels in options.levels
         for effort in options.efforts
+        for gop in options.gops
     ]
 
 

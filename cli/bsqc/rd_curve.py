@@ -52,6 +52,9 @@ def preset(text: str) -> tuple[str, str]:
 @click.option(
     "--effort", "efforts", type=click.IntRange(0, 9), multiple=True, metavar="0..9", help="of bsqc (repeat)"
 )
+@click.option(
+    "--gop", "gops", type=click.IntRange(1, 1024), multiple=True, metavar="N", help="of bsqc (repeat)"
+)
 @click.option("--model", default="base", show_default=True, metavar="NAME|FILE", help="weights of bsqc")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="of bsqc")
 @click.option(
@@ -110,6 +113,7 @@ def rd_curve(
     qualities: tuple[float, ...],
     levels: tuple[int, ...],
     efforts: tuple[int, ...],
+    gops: tuple[int, ...],
     model: str,
     device: str,
     settings: str,
@@ -154,6 +158,7 @@ def rd_curve(
         qualities=qualities or QUALITIES,
         levels=levels or (None,),
         efforts=efforts or (0,),
+        gops=gops or (None,),
         model=model,
         device=device,
     )

@@ -10,6 +10,7 @@ from bsqc.main import cli
 from click.testing import CliRunner
 from PIL import Image
 
+from bsqcodec import bitstream
 from bsqcodec.evaluation.bsq import BsqCodec
 from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.sources import Source, find_items
@@ -65,3 +66,14 @@ def test_the_version_follows_the_weights(codec: BsqCodec, tmp_path: Path) -> Non
     other = tiny_model.make(tmp_path / "tiny.safetensors", seed=3)
     assert codec.version() != replace(codec, model=str(other)).version()
     assert "bsqcodec " in codec.version()
+
+
+def test_gops_are_as_long_as_asked_for(codec: BsqCodec, clip: Path, tmp_path: Path) -> None:
+    longer = replace(codec, gop=5)
+    assert longer.name == "bsqc-gop5-tiny"
+    assert "--gop 5" in longer.describe()
+    for one, lengths in ((replace(codec, gop=1), [1] * 6), (longer, [5, 1])):
+        one.encode(Source(find_items([clip])[0]), 5, tmp_path / "clip.bsq")
+        with (tmp_path / "clip.bsq").open("rb") as file:
+            gops = [event for event in bitstream.StreamReader(file) if isinstance(event, bitstream.Gop)]
+        assert [len(gop.pts) for gop in gops] == lengths
