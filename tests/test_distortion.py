@@ -41,3 +41,13 @@ def test_terms() -> None:
 def test_equal_pictures_have_none() -> None:
     x, _ = pair()
     assert distortion(x, x, DistortionWeights(l1=1.0))[0].abs().max() < 1e-5
+
+
+def test_autocast_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 3, 176, 176, generator=generator)
+    y = (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    plain, _ = distortion(y, x, DistortionWeights())
+    with torch.autocast("cpu", torch.bfloat16):
+        under, _ = distortion(y, x, DistortionWeights())
+    assert torch.equal(plain, under)

@@ -101,5 +101,5 @@ def _bar(title: str) -> Iterator[Update]:
 
 
 def frames_text(frames: int, width: int, height: int) -> str:
-    """"1 frame 768x512"."""
+    """ "1 frame 768x512"."""
     return f"{frames} frame{'' if frames == 1 else 's'} {width}x{height}"

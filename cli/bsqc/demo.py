@@ -88,9 +88,7 @@ def demo(out_dir: str, q: float, model: str) -> None:
     click.echo(f"\nTo look at: {folder / 'side-by-side.png'}, {folder / 'clip.decoded.mp4'}")
 
 
-def _through_bsqc(
-    source: Path, decoded: Path, originals: list[np.ndarray], options: EncodeOptions
-) -> Row:
+def _through_bsqc(source: Path, decoded: Path, originals: list[np.ndarray], options: EncodeOptions) -> Row:
     """Encode a file to .bsq beside it and decode that; figures of the decoder's frames, not of `decoded`."""
     from bsqcodec.files import Source, encode_file, open_pixels
     from bsqcodec.media import Frame, open_reader, open_writer

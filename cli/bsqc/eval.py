@@ -99,9 +99,7 @@ def generation(
         raise InputError(f"--inception-weights is needed: {INCEPTION}")
     console = Console(quiet=quiet, as_json=as_json)
     with console.progress(f"eval {generated}") as update:
-        found = measures.generation(
-            real, generated, Inception(inception_weights), size=size, progress=update
-        )
+        found = measures.generation(real, generated, Inception(inception_weights), size=size, progress=update)
     _tell(console, found, as_json=as_json)
 
 

@@ -206,9 +206,7 @@ def prior(
     block = next(one for one in BlockKind if one.label == kind)
     budget, say = _budget(minutes, steps), LOG_ON_STDERR.say
     if tokenizer is not None:
-        cache = paper_stages.tokens_for_prior(
-            tokenizer, caches, block, values["out"], values["seed"], say
-        )
+        cache = paper_stages.tokens_for_prior(tokenizer, caches, block, values["out"], values["seed"], say)
         caches = (cache,)
     stages.prior(caches, block, budget=budget, say=say, **values)
 
