@@ -41,7 +41,14 @@ def distortion(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Per-sample distortion, (B,), and its parts: 1 - MS-SSIM, MSE, L1, and the MSE of the 8x reduced Y'CbCr
     picture (MS-SSIM hardly sees slow shifts of colour). y is clamped gently for MS-SSIM, so that gradients
-    survive near 0 and 1."""
+    survive near 0 and 1. Autocast is switched off here: filters in bf16 make MS-SSIM meaningless."""
+    with torch.autocast(y_BCHW.device.type, enabled=False):
+        return _distortion(y_BCHW, x_BCHW, weights)
+
+
+def _distortion(
+    y_BCHW: Tensor, x_BCHW: Tensor, weights: DistortionWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
     mse = (y_BCHW - x_BCHW).square().mean((1, 2, 3))
     none = torch.zeros_like(mse)
     ssim, slow = none, torch.stack([none] * 3, 1)

@@ -42,5 +42,4 @@ def _reduced(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     picture = Image.fromarray(pixels)
     if min(picture.size) >= 4 * REDUCTION:
         picture = picture.reduce(REDUCTION)
-    luma: npt.NDArray[np.float32] = np.asarray(picture.convert("L"), np.float32) / 255
-    return luma
+    return np.asarray(picture.convert("L"), np.float32) / np.float32(255)

@@ -41,9 +41,7 @@ def masked_share(progress: float) -> float:
 
 
 @torch.inference_mode()
-def generate(
-    model: MaskedLm, label_B: Tensor, options: SamplingOptions, random: torch.Generator
-) -> Tensor:
+def generate(model: MaskedLm, label_B: Tensor, options: SamplingOptions, random: torch.Generator) -> Tensor:
     """Codes (B, N, G) of new pictures of the classes label_B (len(classes) = of any class).
 
     A generator in the same state gives the same pictures on the same machine.
