@@ -32,6 +32,9 @@ from bsqcodec.version import VERSION
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
+USUAL_GOP = 33
+"""Most frames in a GOP where nothing else is asked for, and the model holds as many."""
+
 KEY_RATE_BONUS = 200
 """Rate index that a key frame has above the tubes that draw on it (lambda about a third of theirs): GOPs of
 25 frames gain 3 to 5 % in D + lambda R (training/LOG.md)."""
@@ -44,7 +47,7 @@ class EncodeOptions:
     """How to encode.
 
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
-    GOP; 1, key frames alone, until tubes are trained longer (training/LOG.md).
+    GOP (None = USUAL_GOP, or what the model holds).
     scene_cuts: begin a GOP where a new scene begins.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
@@ -53,7 +56,7 @@ class EncodeOptions:
 
     q: float = 5.0
     levels: int | None = None
-    gop: int = 1
+    gop: int | None = None
     scene_cuts: bool = True
     effort: int = 0
     model: str | Path = "base"
@@ -66,7 +69,7 @@ class EncodeOptions:
             raise InputError(f"quality {self.q:g} is out of range, expected 1 to 10")
         if self.levels is not None and self.levels < 1:
             raise InputError(f"{self.levels} levels are none, expected 1 or more")
-        if not 1 <= self.gop <= bitstream.Limits().frames_per_gop:
+        if self.gop is not None and not 1 <= self.gop <= bitstream.Limits().frames_per_gop:
             raise InputError(f"a GOP of {self.gop} frames, expected 1 to {bitstream.Limits().frames_per_gop}")
         if not 0 <= self.effort <= 9:
             raise InputError(f"effort {self.effort} is out of range, expected 0 to 9")
@@ -172,7 +175,11 @@ class Encoder:
         weights = model.load(self.options.model)
         device = pick_device(self.options.device)
         self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
-        self._gop_frames = 1 if still else self.options.gop
+        self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
+        most = self._tokenizer.most_frames
+        self._gop_frames = 1 if still else self.options.gop or min(USUAL_GOP, most)
+        if self._gop_frames > most:
+            raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
         self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
         rate = weights.card.rate_index(self.options.q)
         alone = self._gop_frames == 1
@@ -181,10 +188,6 @@ class Encoder:
             BlockKind.TUBE: rate,
         }
         self._clock = _Clock()
-        self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
-        if self._gop_frames > self._tokenizer.most_frames:
-            most = self._tokenizer.most_frames
-            raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
         self._tube_frames = weights.card.tokenizer.tube_frames
         self._coder = GopCoder(weights, device, self._clock)
         self._width, self._height, self._still = width, height, still

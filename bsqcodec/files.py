@@ -19,7 +19,7 @@ import numpy.typing as npt
 from bsqcodec.bitstream import Damage, Header
 from bsqcodec.bitstream.container import MAGIC
 from bsqcodec.bitstream.summary import StreamSummary, describe
-from bsqcodec.codec import Decoder, DecodeStats, EncodeOptions, Encoder, EncodeStats
+from bsqcodec.codec import USUAL_GOP, Decoder, DecodeStats, EncodeOptions, Encoder, EncodeStats
 from bsqcodec.errors import FormatError
 from bsqcodec.media.interfaces import Reader
 from bsqcodec.media.reader import open_reader
@@ -168,7 +168,7 @@ def _search_part(
     """Where to begin: the q that fits a part from a third of a long clip on; options.q for short ones."""
     with _open(source, options.threads) as reader:
         info, tracks = reader.info, reader.audio_tracks
-    part_frames = max(PART_FRAMES, 2 * options.gop)
+    part_frames = max(PART_FRAMES, 2 * (options.gop or USUAL_GOP))
     if info.frame_count is None or not info.frame_rate or info.frame_count <= PARTS_IN_LONG * part_frames:
         return options.q
     seconds = info.frame_count / info.frame_rate
