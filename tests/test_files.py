@@ -77,7 +77,7 @@ def test_of_a_long_clip_a_part_comes_first(encoder: FakeEncoder, tmp_path: Path)
     encoder.frames = 150
     source = Source(folder(tmp_path / "a", 150))
     target = 150 * 100 * 2**3 + SOUND
-    encoded = encode_to_target(source, BytesIO(), EncodeOptions(q=1.5), target, Unit.BYTES)
+    encoded = encode_to_target(source, BytesIO(), EncodeOptions(q=1.5, gop=16), target, Unit.BYTES)
     assert 0.98 * target <= encoded.stats.bytes <= target
     parts = [call for call in encoder.calls if call[1] is not None]
     assert parts[0] == (1.5, 32, Fraction(2))  # a third of 150 frames, 25 a second
