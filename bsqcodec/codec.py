@@ -23,10 +23,11 @@ from bsqcodec import bitstream, model
 from bsqcodec.bitstream import Damage, Gop, Header
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError, ModelError
+from bsqcodec.gop_choice import TubeChoice
 from bsqcodec.gop_coder import GopCoder, GopTokens, Tokens
 from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadata
 from bsqcodec.scene import CutDetector
-from bsqcodec.synthesis import open_tokenizer, token_grids
+from bsqcodec.synthesis import LadderTokenizer, open_tokenizer, token_grids
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.version import VERSION
 
@@ -47,7 +48,7 @@ class EncodeOptions:
     """How to encode.
 
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
-    GOP (None = USUAL_GOP, or what the model holds).
+    GOP (None = USUAL_GOP or what the model holds, and frames alone where tubes do not pay: see gop_choice).
     scene_cuts: begin a GOP where a new scene begins.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
@@ -181,12 +182,11 @@ class Encoder:
         if self._gop_frames > most:
             raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
         self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
-        rate = weights.card.rate_index(self.options.q)
-        alone = self._gop_frames == 1
-        self._rates = {
-            BlockKind.KEY: rate if alone else min(RATE_STEPS, rate + KEY_RATE_BONUS),
-            BlockKind.TUBE: rate,
-        }
+        self._rate = weights.card.rate_index(self.options.q)
+        self._choice: TubeChoice | None = None
+        if self.options.gop is None and self._gop_frames > 1 and isinstance(self._tokenizer, LadderTokenizer):
+            self._choice = TubeChoice(self._tokenizer.config.lambda_of(self._rate))
+            self._tokenizer.judging = True
         self._clock = _Clock()
         self._tube_frames = weights.card.tokenizer.tube_frames
         self._coder = GopCoder(weights, device, self._clock)
@@ -228,14 +228,23 @@ class Encoder:
             raise InputError("a still has one frame, and it is there already")
         self._last_pts = frame.pts
         if self._cuts is not None and self._cuts.is_cut(frame.pixels):
+            if self._choice is not None:
+                self._choice.new_scene()
             self._end_gop()
-        self._waiting.append(frame.pixels)
-        self._times.append((frame.pts, frame.duration))
         self._frames += 1
+        self._take(frame.pixels, (frame.pts, frame.duration))
+
+    def _take(self, pixels: Pixels, shown: tuple[int, int]) -> None:
+        self._waiting.append(pixels)
+        self._times.append(shown)
         if len(self._waiting) == (self._tube_frames if self._gop.blocks else 1):
             self._end_block()
-        if len(self._times) == self._gop_frames:
+        if len(self._times) == self._most_frames():
             self._end_gop()
+
+    def _most_frames(self) -> int:
+        """Of the GOP that is growing."""
+        return 1 if self._single else self._gop_frames
 
     def add_audio(self, packet: AudioPacket) -> None:
         """Take a packet of sound, copied as it is."""
@@ -263,18 +272,33 @@ class Encoder:
         frames = self._waiting
         if kind is BlockKind.TUBE:
             frames = frames + [frames[-1]] * (self._tube_frames - len(frames))
-        last = self._gop_frames == 1 or len(self._times) == self._gop_frames
+        last = len(self._times) == self._most_frames()
         with self._clock("analysis"):
             tokens = self._tokenizer.analyse(
                 kind,
                 frames,
-                self._rates[kind],
+                self._gop.rate(kind),
                 levels=self._levels,
                 effort=self.options.effort,
-                keep_memory=not last,
+                keep_memory=not last or (kind is BlockKind.TUBE and self._choice is not None),
             )
+        if self._choice is not None and not self._single and isinstance(self._tokenizer, LadderTokenizer):
+            if kind is BlockKind.KEY:
+                self._choice.key(self._tokenizer.judgement)
+            elif not self._choice.pays(self._tokenizer.judgement):
+                self._without_tube()
+                return
         self._coder.add(self._gop, kind, tokens)
         self._waiting = []
+
+    def _without_tube(self) -> None:
+        """End the GOP before the frames that wait, and take them again."""
+        count = len(self._waiting)
+        again = list(zip(self._waiting, self._times[-count:], strict=True))
+        self._waiting, self._times = [], self._times[:-count]
+        self._end_gop()
+        for pixels, shown in again:
+            self._take(pixels, shown)
 
     def _end_gop(self) -> None:
         self._end_block()
@@ -286,7 +310,7 @@ class Encoder:
                 pts=tuple(pts for pts, _ in self._times),
                 durations=tuple(length for _, length in self._times),
                 mode=coded.mode, joined=coded.joined,
-                key_rate=self._rates[BlockKind.KEY], tube_rate=self._rates[BlockKind.TUBE],
+                key_rate=self._gop.key_rate, tube_rate=self._gop.tube_rate,
                 levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
             )
         )  # fmt: skip
@@ -300,7 +324,9 @@ class Encoder:
         self._tokenizer.forget()
 
     def _new_gop(self) -> GopTokens:
-        return GopTokens(self._rates[BlockKind.KEY], self._rates[BlockKind.TUBE])
+        self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
+        bonus = 0 if self._single else KEY_RATE_BONUS
+        return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)
 
 
 class Decoder:

@@ -30,6 +30,22 @@ class DistortionWeights:
     chroma_8: float = 30.0
 
 
+SMALLEST_MS_SSIM = 161
+"""Five scales of MS-SSIM need both sides at least this long; smaller frames are judged by squared error
+alone."""
+
+
+def weights_for(height: int, width: int) -> DistortionWeights:
+    """The usual weights, without the terms for which frames of this size are too small."""
+    usual, side = DistortionWeights(), min(height, width)
+    return DistortionWeights(
+        ms_ssim=usual.ms_ssim * (side >= SMALLEST_MS_SSIM),
+        mse=usual.mse,
+        luma_8=usual.luma_8 * (side >= SLOW_FACTOR),
+        chroma_8=usual.chroma_8 * (side >= SLOW_FACTOR),
+    )
+
+
 def reduced_ycbcr(x_BCHW: Tensor, factor: int = SLOW_FACTOR) -> Tensor:
     """Y'CbCr (BT.601, full range) of the picture reduced by box averaging, (B, 3, H/f, W/f)."""
     matrix = torch.tensor(_TO_YCBCR, dtype=x_BCHW.dtype, device=x_BCHW.device)

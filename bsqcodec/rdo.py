@@ -14,16 +14,13 @@ import torch
 from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
-from bsqcodec.distortion import SLOW_FACTOR, DistortionWeights, distortion
+from bsqcodec.distortion import distortion, weights_for
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 
 FIRST_SHARE = 0.04
 """Share of the tokens that the first try flips a bit of."""
 
 TRIES_PER_EFFORT = 3
-SMALLEST_MS_SSIM = 161
-"""Five scales of MS-SSIM need both sides at least this long; smaller frames are judged by squared error
-alone."""
 
 
 class Search:
@@ -44,13 +41,7 @@ class Search:
         self._ladder, self._kind, self._memory = ladder, kind, memory
         self._log_lambda, self._size = log_lambda_B1, size
         self._target = self._visible(frames_BTCHW)
-        usual, slow = DistortionWeights(), min(size) >= SLOW_FACTOR
-        self._weights = DistortionWeights(
-            ms_ssim=usual.ms_ssim * (min(size) >= SMALLEST_MS_SSIM),
-            mse=usual.mse,
-            luma_8=usual.luma_8 * slow,
-            chroma_8=usual.chroma_8 * slow,
-        )
+        self._weights = weights_for(*size)
 
     def run(self, bits: list[Tensor], effort: int) -> list[Tensor]:
         """Bits at least as good as those given; the time grows linearly with effort."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,13 +16,14 @@ from torch import Tensor
 
 from bsqcodec.bitstream import Limits
 from bsqcodec.blocks import BlockKind
+from bsqcodec.distortion import distortion, weights_for
 from bsqcodec.errors import InputError
 from bsqcodec.model import AnyConfig, Weights, half_precision
 from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
 from bsqcodec.rdo import Search
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
-from bsqcodec.tokenizer.ladder import Memory
+from bsqcodec.tokenizer.ladder import BlockOutput, Memory
 
 Tokens = list[npt.NDArray[np.uint8]]
 
@@ -80,14 +82,31 @@ def _refuse(overlap: int) -> None:
         raise InputError(f"an overlap of {overlap} pixels: this model codes frames whole, expected 0")
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a block came to: distortion (see `distortion`) and bits per pixel under the side prior."""
+
+    distortion: float
+    bpp: float
+
+    def cost(self, lagrangian: float) -> float:
+        """J = D + lambda * R."""
+        return self.distortion + lagrangian * self.bpp
+
+
 class LadderTokenizer:
-    """See BlockTokenizer. Holds one block's memory and nothing else."""
+    """See BlockTokenizer. Holds one block's memory and nothing else.
+
+    judging: whether `analyse` leaves in `judgement` what the block came to, where it keeps its memory.
+    """
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
         self._ladder = weights.ladder().to(device)
         self.config = self._ladder.config
         self._device = device
         self._memory: Memory | None = None
+        self.judging = False
+        self.judgement = Judgement(0.0, 0.0)
 
     @property
     def most_frames(self) -> int:
@@ -118,7 +137,7 @@ class LadderTokenizer:
         with torch.no_grad(), half_precision(self._device):
             out = self._ladder(
                 kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._memory, levels=levels,
-                synthesise=keep_memory and not effort,
+                synthesise=keep_memory and not effort, rated=self.judging,
             )  # fmt: skip
         bits = out.bits
         if effort:
@@ -127,9 +146,21 @@ class LadderTokenizer:
                 bits = search.run(bits, effort)
             if keep_memory:
                 with torch.no_grad(), half_precision(self._device):
-                    out = self._ladder(kind, self._log_lambda(rate), bits=bits, memory=self._memory)
+                    out = self._ladder(
+                        kind, self._log_lambda(rate), bits=bits, memory=self._memory, rated=self.judging
+                    )
+        if self.judging and keep_memory:
+            self.judgement = self._judged(out, x[..., :height, :width])
         self._memory = out.memory if keep_memory else None
         return [b[0].to(torch.uint8).cpu().numpy() for b in bits]
+
+    @staticmethod
+    def _judged(out: BlockOutput, x_BTCHW: Tensor) -> Judgement:
+        _, T, _, H, W = x_BTCHW.shape
+        y = out.frames_BTCHW[..., :H, :W].float().flatten(0, 1)
+        lost_T, _ = distortion(y, x_BTCHW.flatten(0, 1), weights_for(H, W))
+        bits = torch.stack(out.rate_bits_B).sum()
+        return Judgement(float(lost_T.mean()), float(bits) / (T * H * W))
 
     @torch.inference_mode()
     def synthesise(

@@ -36,7 +36,9 @@ ERROR = 1
 @click.option("--target-bpp", type=bits_per_pixel, metavar="X", help="the best q in X bits per pixel")
 @click.option("--target-size", type=byte_count, metavar="SIZE", help="the best q in SIZE bytes: 300k, 2M")
 @levels_option
-@click.option("--gop", type=click.IntRange(1, 1024), metavar="N", help="most frames in a GOP [33]")
+@click.option(
+    "--gop", type=click.IntRange(1, 1024), metavar="N", help="most frames in a GOP [as pays, to 33]"
+)
 @click.option("--scene-cuts/--no-scene-cuts", default=True, help="begin a GOP with every scene [yes]")
 @click.option("--effort", type=click.IntRange(0, 9), default=0, show_default=True, help="search better bits")
 @click.option("--model", default="base", show_default=True, metavar="NAME|FILE", help="weights to code with")
