@@ -142,8 +142,8 @@ class LadderTokenizer:
         bits = out.bits
         if effort:
             search = Search(self._ladder, kind, x, self._memory, self._log_lambda(rate), (height, width))
-            with half_precision(self._device):
-                bits = search.run(bits, effort)
+            with torch.no_grad(), half_precision(self._device):
+                bits = search.run(bits, out.points, effort)
             if keep_memory:
                 with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(

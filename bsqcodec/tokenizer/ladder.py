@@ -53,6 +53,7 @@ class BlockOutput:
     """What one pass down the ladder gives.
 
     frames_BTCHW: pixels around 0..1, not clamped. bits: one (B, H, W, L) tensor of {0, 1} per level kept.
+    points: on the sphere, float32, alike: what chosen bits were rounded from; the corners of given bits.
     soft_bits: the same up to rounding, with the gradient of soft bits.
     rate_bits_B: cross-entropy of the bits under the side prior, in bits, per level; empty unless asked for.
     softness: mean of p(1-p) of the soft bits, a penalty that keeps the soft rate honest.
@@ -60,6 +61,7 @@ class BlockOutput:
 
     frames_BTCHW: Tensor
     bits: list[Tensor]
+    points: list[Tensor]
     soft_bits: list[Tensor]
     rate_bits_B: list[Tensor]
     softness: Tensor
@@ -214,7 +216,7 @@ class Ladder(nn.Module):
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
         state = (ends.start + biases[32]).expand(*self._coarsest(features, given), -1)
         nothing = state.new_zeros((), dtype=torch.float32)
-        out = BlockOutput(state, [], [], [], nothing, Memory(state, state, state, state))
+        out = BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state))
         chosen_levels = len(self.config.levels) if levels is None else levels
         kept: dict[int, Tensor] = {}
         for stride, up, blocks in (
@@ -270,7 +272,7 @@ class Ladder(nn.Module):
         """
         if bits_BHWL is not None:
             chosen = soft = bits_BHWL.float()
-            corners = bsq.corners(chosen)
+            u = corners = bsq.corners(chosen)
         else:
             assert feature is not None
             u = level.sphere(feature, state)
@@ -282,6 +284,7 @@ class Ladder(nn.Module):
         if rated:
             out.rate_bits_B.append(level.rate(state, soft))
         out.bits.append(chosen)
+        out.points.append(u)
         out.soft_bits.append(soft)
         return level.add(state, corners)
 

@@ -185,7 +185,8 @@ def tokens(tokenizer: Path, **values: Any) -> None:
 @click.argument("caches", nargs=-1, required=True, type=PATH, metavar="CACHE...")
 @click.option("--out", required=True, type=PATH, metavar="OUT", help="folder of checkpoint and log")
 @click.option("--kind", type=click.Choice(["key", "tube"]), default="key", show_default=True)
-@click.option("--key", type=PATH, metavar="FILE", help="a key frames' prior to start from")
+@click.option("--key", type=PATH, metavar="FILE", help="a key frames' prior to start from, a checkpoint")
+@click.option("--init", type=PATH, metavar="FILE", help="weights of a model whose prior to start from")
 @click.option("--preset", default="base", show_default=True, help="shape of a new prior: base or tiny")
 @click.option("--tokenizer", type=PATH, metavar="FILE", help="CACHE... are folders, made tokens of by FILE")
 @budget_options
@@ -203,6 +204,8 @@ def prior(
 
     from bsqcodec.blocks import BlockKind
 
+    if values["key"] is not None and values["init"] is not None:
+        raise click.UsageError("a prior starts from --key or from --init, not from both")
     block = next(one for one in BlockKind if one.label == kind)
     budget, say = _budget(minutes, steps), LOG_ON_STDERR.say
     if tokenizer is not None:

@@ -99,6 +99,26 @@ def test_roundings_change_little_and_pass_gradients() -> None:
     assert silent == []
 
 
+@pytest.mark.parametrize("kind", BlockKind)
+def test_a_net_goes_on_from_its_integers(kind: BlockKind) -> None:
+    """Every integer comes back; multipliers, made anew from the largest weight, within a rounding."""
+    torch.manual_seed(3)
+    first, second = PriorTwin(TINY, kind), PriorTwin(TINY, kind)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    integers = first.export()
+    second.restore(integers)
+    again = second.export()
+    for name, tensor in integers.items():
+        if name.endswith(".mantissa"):
+            exponents = name.replace("mantissa", "exponent")
+            values = [torch.ldexp(t[name].float(), t[exponents].float()) for t in (integers, again)]
+            torch.testing.assert_close(values[0], values[1], rtol=1e-4, atol=0)
+        elif not name.endswith(".exponent"):
+            assert torch.equal(tensor, again[name]), name
+
+
 def test_multipliers_keep_fifteen_bits() -> None:
     scale = torch.cat([torch.logspace(-9, 0, 500), torch.tensor([1 - 2.0**-24, 0.5])])
     mantissa, exponent = split_multiplier(scale)

@@ -16,6 +16,8 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from bsqcodec.errors import InputError, ModelError
+from bsqtrain.muon import Muon
+from bsqtrain.precision import fast_bf16
 from bsqtrain.shards import load_shards, save_shards
 
 
@@ -89,14 +91,20 @@ def _optimisers(
     decay = schedule.weight_decay
     found = [_adamw(rest, schedule.learning_rate, schedule.betas, decay)]
     if by_muon:
-        rate = schedule.muon_learning_rate
-        found.append(torch.optim.Muon(by_muon, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        found.append(_muon(by_muon, schedule.muon_learning_rate, decay))
     if helpers:
         found.append(_adamw(helpers, schedule.helper_learning_rate, schedule.helper_betas, decay))
     for optimiser in found:
         for group in optimiser.param_groups:
             group["full_lr"] = group["lr"]
     return found
+
+
+def _muon(matrices: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    """torch's, in bf16, where that is fast; else the same in float32."""
+    if fast_bf16(matrices[0].device):
+        return torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+    return Muon(matrices, lr=rate, weight_decay=decay)
 
 
 def _adamw(

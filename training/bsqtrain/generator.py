@@ -20,7 +20,7 @@ from bsqcodec.generator.masked_lm import MASKED, GeneratorConfig, MaskedLm, code
 from bsqcodec.generator.sampling import masked_share
 from bsqcodec.tokenizer.bsqvit import BsqVit
 from bsqtrain import pictures
-from bsqtrain.image import autocast
+from bsqtrain.precision import autocast
 
 CROPS_AT_ONCE = 16
 

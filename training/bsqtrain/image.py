@@ -4,9 +4,8 @@ sample."""
 from __future__ import annotations
 
 import random
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,7 @@ from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.tokenizer.config import RATE_STEPS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain.pictures import CropSampler
-
-FAST_CPU = torch.cpu._is_avx512_bf16_supported()
-"""Asked once: torch.compile does not look into the question, and would cut its graphs there."""
+from bsqtrain.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -37,13 +34,6 @@ class ImageRecipe:
     rate_range: tuple[int, int] = (0, RATE_STEPS)
     widen: tuple[float, float] = (1.0, 1.0)
     distortion: DistortionWeights = field(default_factory=DistortionWeights)
-
-
-def autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 where matrix products in it are fast (accelerators, CPUs with AMX or AVX512-BF16), float32
-    elsewhere."""
-    fast = device.type == "cuda" or (device.type == "cpu" and FAST_CPU)
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
 
 
 class ConditionNumbers(Protocol):

@@ -20,8 +20,9 @@ from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.prior.config import GROUPS
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder
-from bsqtrain.image import autocast, draw_conditions
+from bsqtrain.image import draw_conditions
 from bsqtrain.pictures import CropSampler
+from bsqtrain.precision import autocast
 from bsqtrain.prior_twin import LOGIT_UNIT, LevelTwin, PriorTwin
 
 

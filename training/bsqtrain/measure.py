@@ -25,7 +25,7 @@ from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE, ms_ssim_db
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import pictures
-from bsqtrain.image import autocast
+from bsqtrain.precision import autocast
 
 QUALITIES = 10
 EVEN_RATES = tuple(round(RATE_STEPS * step / (QUALITIES - 1)) for step in range(QUALITIES))

@@ -25,7 +25,7 @@ from bsqcodec.tokenizer.bsqvit import BsqVit, with_time
 from bsqcodec.tokenizer.bsqvit_config import BSQVIT_PRESETS, KIND, BsqVitConfig
 from bsqtrain import clips, pictures
 from bsqtrain.engine import load_checkpoint
-from bsqtrain.image import autocast
+from bsqtrain.precision import autocast
 from bsqtrain.tokens import Clip
 
 

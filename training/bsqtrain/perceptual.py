@@ -22,8 +22,8 @@ from bsqcodec.metrics.lpips import Lpips
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ends, Ladder, Level
 from bsqtrain.discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty
-from bsqtrain.image import autocast
 from bsqtrain.pictures import CropSampler
+from bsqtrain.precision import autocast
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ net.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from bsqcodec.errors import InputError
 from bsqcodec.prior import Prior, PriorCoder, PriorConfig, PriorContext, StaticPrior
 from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS
 from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
-from bsqtrain.image import autocast
+from bsqtrain.precision import autocast
 from bsqtrain.prior_twin import PriorTwin, counts_table, exp2_table
 from bsqtrain.tokens import Clip, TokenSampler, load_clips
 
@@ -136,6 +136,7 @@ def train_prior(
     recipe: PriorRecipe | None = None,
     schedule: Schedule = SCHEDULE,
     key: Path | None = None,
+    init: Mapping[str, Tensor] | None = None,
     device: torch.device | None = None,
     seed: int = 0,
     resume: bool = True,
@@ -145,7 +146,8 @@ def train_prior(
 ) -> Path:
     """Train one kind's net within the budget; returns the checkpoint, in the folder `out`.
 
-    key: checkpoint of a key frames' net to start from. resume: go on from the checkpoint in `out` where
+    key: checkpoint of a key frames' net to start from. init: integers of a prior of this shape, whose net of
+    this kind to start from instead. resume: go on from the checkpoint in `out` where
     there is one. shards: a folder to write small checkpoints to as well, and to go on from.
     """
     torch.manual_seed(seed)
@@ -153,6 +155,8 @@ def train_prior(
     twin = PriorTwin(config, kind)
     if key is not None:
         twin.load_state_dict(key_weights(key, config), strict=False)
+    if init is not None:
+        twin.restore(init)
     sampler = TokenSampler(config, clips, kind)
     task = PriorTask(twin.to(device), sampler, recipe or PriorRecipe(), device, seed)
     trainer = Trainer(task, schedule, budget, out, compile=False, shards=shards)

@@ -6,6 +6,7 @@ Values are in the integer prior's units throughout.
 """
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from bsqcodec.prior.integer import (
     RESIDUAL_LIMIT,
     SCORE_SCALE,
     SOFTMAX_SHIFT,
+    multiplier,
 )
 from bsqcodec.prior.windows import Tiling, relative_positions
 
@@ -35,6 +37,7 @@ HIDDEN_UNIT = 1 / 16
 STATE_UNIT = HIDDEN_UNIT * HIDDEN_SCALE
 EXP2_PEAK = 1023
 EXP2_OCTAVE = 32
+STEPS_PER_NAT = EXP2_OCTAVE / math.log(2)
 
 
 def exp2_table() -> Tensor:
@@ -120,6 +123,11 @@ class Scaled(Rounding):
             f"{name}.exponent": exponent.to(torch.int8),
         }
 
+    def restore(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        """The inverse of `export`, up to its roundings."""
+        factor = multiplier(tensors[f"{name}.mantissa"], tensors[f"{name}.exponent"]) / self.ratio
+        self.weight.copy_(tensors[f"{name}.weight"].float() * factor[..., None])
+
 
 def bounded(x: Tensor) -> Tensor:
     """The residual's range is hardly ever reached: gradients pass."""
@@ -167,7 +175,7 @@ class Attention(Rounding):
         self.register_buffer("relative", relative_positions(config.window), persistent=False)
 
     def position_steps(self) -> Tensor:
-        return (self.position * (EXP2_OCTAVE / math.log(2))).clamp(-32767, 32767)
+        return (self.position * STEPS_PER_NAT).clamp(-32767, 32767)
 
     def forward(self, x_BhwD: Tensor, shifted: bool) -> Tensor:
         batch, rows, columns, width = x_BhwD.shape
@@ -200,6 +208,12 @@ class Attention(Rounding):
             **self.out.export(f"{name}.out"),
             f"{name}.position": self.position_steps().round().to(torch.int16),
         }
+
+    def restore(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        """The inverse of `export`."""
+        self.qkv.restore(tensors, f"{name}.qkv")
+        self.out.restore(tensors, f"{name}.out")
+        self.position.copy_(tensors[f"{name}.position"].float() / STEPS_PER_NAT)
 
 
 class Block(Rounding):
@@ -241,3 +255,13 @@ class Block(Rounding):
         mix[f"{name}.mix.weight"] = mix[f"{name}.mix.weight"].t().contiguous()
         attention = self.attention.export(name) if self.attention is not None else {}
         return mix | attention | self.up.export(f"{name}.up") | self.down.export(f"{name}.down")
+
+    def restore(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        """The inverse of `export`."""
+        mix = f"{name}.mix"
+        turned = {**tensors, f"{mix}.weight": tensors[f"{mix}.weight"].t()}
+        self.mix.restore(turned, mix)
+        if self.attention is not None:
+            self.attention.restore(tensors, name)
+        self.up.restore(tensors, f"{name}.up")
+        self.down.restore(tensors, f"{name}.down")

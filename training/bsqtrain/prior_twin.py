@@ -9,6 +9,7 @@ clamps stay: the yardstick for what exactness costs.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -180,6 +181,26 @@ class LevelTwin(Rounding):
             result |= block.export(f"{name}.block.{i}")  # type: ignore[operator]
         return result
 
+    def restore(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        """The inverse of `export`."""
+        for parameter, part, unit in (
+            (self.rate, "rate", RESIDUAL_UNIT),
+            (self.step, "step", RESIDUAL_UNIT),
+            (self.start_bias, "start.bias", STATE_UNIT),
+            (self.embedding, "embedding", STATE_UNIT),
+            (self.node_bias, "node.bias", LOGIT_UNIT),
+        ):
+            parameter.copy_(tensors[f"{name}.{part}"].float() * unit)
+        for part in ("own", "start", "node"):
+            getattr(self, part).restore(tensors, f"{name}.{part}")
+        for k, linear in enumerate(self.coarse):
+            linear.restore(tensors, f"{name}.coarse.{k}")  # type: ignore[operator]
+        for before, linears in self.after.items():
+            for k, linear in enumerate(linears):  # type: ignore[arg-type]
+                linear.restore(tensors, f"{name}.after_{before}.{k}")
+        for i, block in enumerate(self.blocks):
+            block.restore(tensors, f"{name}.block.{i}")  # type: ignore[operator]
+
 
 class PriorTwin(nn.Module):
     """All levels of one kind of block."""
@@ -220,6 +241,12 @@ class PriorTwin(nn.Module):
         for index, level in enumerate(self.levels):
             tensors |= level.export(f"{self.kind.label}.{index}")  # type: ignore[operator]
         return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the net of this kind of block from the integers that `export` gave, to train on from."""
+        for index, level in enumerate(self.levels):
+            level.restore(tensors, f"{self.kind.label}.{index}")  # type: ignore[operator]
 
 
 __all__ = ["LevelTwin", "PriorTwin", "counts_table", "exp2_table", "split_multiplier"]

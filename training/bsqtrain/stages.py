@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch import distributed as dist
 
 from bsqcodec import model
@@ -246,6 +247,7 @@ def prior(
     *,
     preset: str = "base",
     key: Path | None = None,
+    init: Path | None = None,
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -254,11 +256,14 @@ def prior(
     say: Say = print,
 ) -> None:
     """Train the prior of one kind of block on token caches. key: checkpoint of a key prior to start from.
+    init: weights of a model, whose prior of this kind to start from.
 
     shards, save_every: see StageOptions.
     """
     levels, sampled = _load_caches(caches)
-    config = PriorConfig.preset(levels, preset)
+    config, integers = PriorConfig.preset(levels, preset), None
+    if init is not None:
+        config, integers = _model_prior(init, levels)
     on = pick_device(device)
     train_prior(
         config,
@@ -267,6 +272,7 @@ def prior(
         out,
         budget,
         key=key,
+        init=integers,
         device=on,
         seed=seed,
         resume=resume,
@@ -274,6 +280,18 @@ def prior(
         save_every=save_every,
         say=say,
     )
+
+
+def _model_prior(path: Path, levels: Levels) -> tuple[PriorConfig, dict[str, Tensor]]:
+    """Shape and integers of the prior in a model's weights. InputError where it is for other levels."""
+    weights = model.load(path)
+    if weights.card.prior is None:
+        raise InputError(f"{path}: has no prior to start from")
+    config = PriorConfig.from_json(weights.card.prior)
+    found = tuple((level.stride, level.bits) for level in config.levels)
+    if found != levels:
+        raise InputError(f"{path}: its prior is for levels {found}, the tokens are of {levels}")
+    return config, weights.part("prior")
 
 
 def _load_caches(caches: Sequence[Path]) -> tuple[Levels, list[Clip]]:

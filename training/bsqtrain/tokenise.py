@@ -13,8 +13,8 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 from bsqtrain.clips import ClipSampler
-from bsqtrain.image import autocast
 from bsqtrain.pictures import CropSampler
+from bsqtrain.precision import autocast
 from bsqtrain.tokens import Clip
 
 

@@ -17,7 +17,8 @@ from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 from bsqtrain.clips import ClipSampler, MixedSampler
-from bsqtrain.image import autocast, draw_conditions
+from bsqtrain.image import draw_conditions
+from bsqtrain.precision import autocast
 
 
 @dataclass(frozen=True)
