@@ -11,9 +11,10 @@ import numpy as np
 
 from bsqcodec import model
 from bsqcodec.blocks import BlockKind
-from bsqcodec.codec import EncodeOptions, compress, pick_device, read_tokens
+from bsqcodec.codec import EncodeOptions, compress, read_tokens
 from bsqcodec.errors import InputError, ModelError
 from bsqcodec.gop_coder import Tokens
+from bsqcodec.machine import pick_device
 from bsqcodec.model import AnyConfig
 from bsqcodec.samples import picture
 from bsqcodec.synthesis import open_tokenizer

@@ -22,10 +22,10 @@ from bsqcodec.codec import (
     Pixels,
     compress,
     decompress,
-    pick_device,
     read_tokens,
 )
 from bsqcodec.errors import BsqError, FormatError, InputError, ModelError
+from bsqcodec.machine import pick_device
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame
 
 
@@ -279,10 +279,13 @@ def test_frames_must_fit_the_stream(weights: Path) -> None:
         Encoder(io.BytesIO(), 8, 8, time_base=Fraction(1), options=EncodeOptions(model=weights)).close()
 
 
-def test_compress_and_decompress_keep_the_shape(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compress_and_decompress_keep_the_shape(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     from bsqcodec import model
 
     monkeypatch.setattr(model, "WEIGHTS", weights.parent)
+    request.addfinalizer(model.load.cache_clear)  # other tests rely on there being no such name
     options = EncodeOptions(model="tiny")
     for pixels in (clip(1)[0], clip(6)):
         assert decompress(compress(pixels, options=options)).shape == pixels.shape

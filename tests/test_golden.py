@@ -9,8 +9,9 @@ import torch
 
 from bsqcodec import bitstream, model
 from bsqcodec.bitstream import Gop
-from bsqcodec.codec import Decoder, Frame, read_tokens
+from bsqcodec.codec import Decoder, read_tokens
 from bsqcodec.gop_coder import GopCoder, GopTokens
+from bsqcodec.media.types import Frame
 from bsqcodec.prior.integer import Carrier
 
 GOLDEN = Path(__file__).resolve().parents[1] / "bitstreams" / "golden"

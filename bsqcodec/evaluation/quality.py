@@ -17,12 +17,13 @@ from torch import Tensor
 
 from bsqcodec import model
 from bsqcodec.blocks import BlockKind
-from bsqcodec.codec import EncodeOptions, pick_device
+from bsqcodec.codec import EncodeOptions
 from bsqcodec.errors import InputError
 from bsqcodec.evaluation.distances import frechet_distance, inception_score, precision_recall
 from bsqcodec.evaluation.networks import I3d, PictureNetwork
 from bsqcodec.evaluation.sources import Item, Kind, find_items
 from bsqcodec.files import open_pixels
+from bsqcodec.machine import pick_device
 from bsqcodec.metrics.lpips import Lpips
 from bsqcodec.metrics.psnr import psnr
 from bsqcodec.metrics.ssim import ssim

@@ -185,6 +185,7 @@ def tokens(tokenizer: Path, **values: Any) -> None:
 @click.argument("caches", nargs=-1, required=True, type=PATH, metavar="CACHE...")
 @click.option("--out", required=True, type=PATH, metavar="OUT", help="folder of checkpoint and log")
 @click.option("--kind", type=click.Choice(["key", "tube"]), default="key", show_default=True)
+@click.option("--recipe", default="prior", show_default=True, metavar="NAME|FILE", help="in TOML")
 @click.option("--key", type=PATH, metavar="FILE", help="a key frames' prior to start from, a checkpoint")
 @click.option("--init", type=PATH, metavar="FILE", help="weights of a model whose prior to start from")
 @click.option("--preset", default="base", show_default=True, help="shape of a new prior: base or tiny")

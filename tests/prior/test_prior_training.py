@@ -180,6 +180,7 @@ def test_training_resumes_exactly(tmp_path: Path) -> None:
             BlockKind.KEY,
             tmp_path / name,
             Budget(steps=steps),
+            schedule=Schedule(learning_rate=1.5e-3, muon_learning_rate=2e-3),
             recipe=recipe,
             say=lambda line: None,
         )

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bsqcodec.blocks import BlockKind
-from bsqcodec.codec import pick_device
 from bsqcodec.errors import BsqError, InputError
+from bsqcodec.machine import pick_device
 from bsqtrain import job_report, stages
 from bsqtrain.engine import Budget, load_checkpoint
 from bsqtrain.image import ImageRecipe

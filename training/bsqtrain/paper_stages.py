@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bsqcodec import model
 from bsqcodec.blocks import BlockKind
-from bsqcodec.codec import pick_device
 from bsqcodec.errors import InputError
 from bsqcodec.generator import files
+from bsqcodec.machine import pick_device
 from bsqcodec.tokenizer.bsqvit import BsqVit
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import paper, stages

@@ -29,12 +29,10 @@ from bsqtrain.precision import autocast
 from bsqtrain.prior_twin import PriorTwin, counts_table, exp2_table
 from bsqtrain.tokens import Clip, TokenSampler, load_clips
 
-SCHEDULE = Schedule(learning_rate=1.5e-3, muon_learning_rate=2e-3, warmup_steps=100, ema_decay=0.998)
-
 
 @dataclass(frozen=True)
 class PriorRecipe:
-    """Numbers of the stage.
+    """Numbers of the stage; the same names stand in the recipe file.
 
     crop, coarse_crop: sides in positions of the coarsest level, for the levels at the finest stride and for
     the others (less where most clips are smaller). float_share: of the budget, before roundings are switched
@@ -133,8 +131,8 @@ def train_prior(
     out: Path,
     budget: Budget,
     *,
-    recipe: PriorRecipe | None = None,
-    schedule: Schedule = SCHEDULE,
+    schedule: Schedule,
+    recipe: PriorRecipe,
     key: Path | None = None,
     init: Mapping[str, Tensor] | None = None,
     device: torch.device | None = None,
@@ -158,7 +156,7 @@ def train_prior(
     if init is not None:
         twin.restore(init)
     sampler = TokenSampler(config, clips, kind)
-    task = PriorTask(twin.to(device), sampler, recipe or PriorRecipe(), device, seed)
+    task = PriorTask(twin.to(device), sampler, recipe, device, seed)
     trainer = Trainer(task, schedule, budget, out, compile=False, shards=shards)
     checkpoint = out / "checkpoint.pt"
     if resume and (shards or checkpoint).exists():

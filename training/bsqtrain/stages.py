@@ -14,8 +14,8 @@ from torch import distributed as dist
 
 from bsqcodec import model
 from bsqcodec.blocks import BlockKind
-from bsqcodec.codec import pick_device
 from bsqcodec.errors import InputError
+from bsqcodec.machine import pick_device
 from bsqcodec.metrics.lpips import load_lpips
 from bsqcodec.model import ONE_RATE, ModelCard
 from bsqcodec.prior import PriorConfig
@@ -29,6 +29,7 @@ from bsqtrain.joint import JointRecipe, JointTask, save_twin
 from bsqtrain.measure import EVEN_RATES, Measurement, held_out, measure
 from bsqtrain.perceptual import PerceptualRecipe, PerceptualTask
 from bsqtrain.prior import (
+    PriorRecipe,
     checkpoint_prior,
     export_prior,
     key_weights,
@@ -245,6 +246,7 @@ def prior(
     out: Path,
     budget: Budget,
     *,
+    recipe: str | Path = "prior",
     preset: str = "base",
     key: Path | None = None,
     init: Path | None = None,
@@ -260,6 +262,7 @@ def prior(
 
     shards, save_every: see StageOptions.
     """
+    schedule, numbers = read_recipe(recipe, PriorRecipe)
     levels, sampled = _load_caches(caches)
     config, integers = PriorConfig.preset(levels, preset), None
     if init is not None:
@@ -271,6 +274,8 @@ def prior(
         kind,
         out,
         budget,
+        schedule=schedule,
+        recipe=numbers,
         key=key,
         init=integers,
         device=on,

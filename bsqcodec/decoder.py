@@ -1,0 +1,191 @@
+"""A stream into frames: container, prior, synthesis.
+
+# H, W pixels or token grid · L bits per token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from bsqcodec import bitstream, model
+from bsqcodec.bitstream import Damage, Gop, Header
+from bsqcodec.blocks import BlockKind
+from bsqcodec.errors import FormatError, InputError, ModelError
+from bsqcodec.gop_coder import GopCoder, Tokens
+from bsqcodec.machine import Clock, pick_device, set_threads
+from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
+from bsqcodec.synthesis import open_tokenizer, token_grids
+
+
+@dataclass(frozen=True)
+class DecodeStats:
+    """What a decode came to. seconds: per stage (prior, range coder, synthesis); damages: faults survived."""
+
+    frames: int
+    pixels: int
+    gops: int
+    seconds: dict[str, float]
+    damages: int
+
+
+class Decoder:
+    """Reads a stream front to back. `header`, `metadata` and `audio_tracks` are known at once.
+
+    levels: decode only the coarsest so many. start, duration: seconds; frames outside are left out and
+    times count from the start. keep_going: damage is yielded as Damage instead of raised. model: a
+    weights file to use in place of the one that ships under the header's name. Raises FormatError,
+    ModelError (other weights needed).
+
+    Example:
+        >>> with open("out.bsq", "rb") as file:
+        ...     frames = [event for event in Decoder(file).events() if isinstance(event, Frame)]
+    """
+
+    def __init__(
+        self,
+        fileobj: BinaryIO,
+        *,
+        levels: int | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        start: Fraction | None = None,
+        duration: Fraction | None = None,
+        keep_going: bool = False,
+        model_file: Path | None = None,
+    ) -> None:
+        if levels is not None and levels < 1:
+            raise InputError(f"{levels} levels are none, expected 1 or more")
+        set_threads(threads)
+        self._reader = bitstream.StreamReader(fileobj, keep_going=keep_going)
+        self.header = self._reader.header
+        self.metadata = Metadata(None, None, {})
+        self.audio_tracks: list[AudioTrack] = []
+        self._clock = Clock()
+        self._levels, self._keep_going = levels, keep_going
+        weights = _weights_for(self.header, model_file)
+        on = pick_device(device)
+        self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap)
+        self._grids = token_grids(
+            weights.card.tokenizer, self.header.height, self.header.width, self.header.tile_overlap
+        )
+        self._coder = GopCoder(weights, on, self._clock)
+        self._start = start or Fraction(0)
+        self._end = None if duration is None else self._start + duration
+        self._shift = round(self._start / self.header.time_base)
+        self._frames = self._gops = self._damages = 0
+        if self._start:
+            self._reader.seek_time(self._start)
+        self._first: list[bitstream.Event] = []
+        for event in self._reader:
+            if isinstance(event, bitstream.Metadata):
+                self.metadata = Metadata(event.exif, event.icc, dict(event.tags))
+            elif isinstance(event, bitstream.AudioTracks):
+                self.audio_tracks = [AudioTrack(**vars(track)) for track in event.tracks]
+            else:
+                self._first.append(event)
+                break
+
+    @property
+    def stats(self) -> DecodeStats:
+        """So far."""
+        size = self.header.width * self.header.height
+        return DecodeStats(
+            self._frames, self._frames * size, self._gops, dict(self._clock.seconds), self._damages
+        )
+
+    def events(self) -> Iterator[Frame | AudioPacket | Damage]:
+        """Frames in order, sound between them, damage where `keep_going` survived it."""
+        for event in self._all_events():
+            if isinstance(event, Damage):
+                self._damages += 1
+                self._gops += event.gop_index is not None
+                yield event
+            elif isinstance(event, bitstream.AudioPackets):
+                yield from self._sound(event)
+            elif isinstance(event, Gop):
+                if self._end is not None and event.pts[0] * self.header.time_base >= self._end:
+                    continue
+                ends = (event.pts[-1] + event.durations[-1]) * self.header.time_base
+                if self._start and ends <= self._start:
+                    continue
+                yield from self._gop_events(event)
+
+    def _all_events(self) -> Iterator[bitstream.Event]:
+        yield from self._first
+        self._first = []
+        yield from self._reader
+
+    def _gop_events(self, gop: Gop) -> Iterator[Frame | Damage]:
+        try:
+            yield from self._decode_gop(gop)
+        except FormatError as error:
+            if not self._keep_going:
+                raise
+            self._damages += 1
+            yield Damage(self._reader.offset, str(error), self._gops)
+        finally:
+            self._gops += 1
+            self._tokenizer.forget()
+
+    def _decode_gop(self, gop: Gop) -> Iterator[Frame]:
+        header = self.header
+        levels = min(self._levels or gop.levels_kept, gop.levels_kept)
+        shown = 0
+        for kind, tokens in self._coder.decode(gop, levels, self._grids):
+            count = 1 if kind is BlockKind.KEY else min(header.tube_frames, len(gop.pts) - shown)
+            rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
+            with self._clock("synthesis"):
+                frames = self._tokenizer.synthesise(kind, tokens, rate, header.height, header.width)
+            for number in range(shown, shown + count):
+                pts, length = gop.pts[number] - self._shift, gop.durations[number]
+                if pts < 0 < pts + length:  # on screen when the selection begins
+                    pts, length = 0, pts + length
+                beyond = self._end is not None and gop.pts[number] * header.time_base >= self._end
+                if pts >= 0 and not beyond:
+                    self._frames += 1
+                    yield Frame(frames[number - shown], pts, length)
+            shown += count
+
+    def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
+        for packet in packets.packets:
+            base = self.audio_tracks[packet.track].time_base
+            at = packet.pts * base
+            if at < self._start or (self._end is not None and at >= self._end):
+                continue
+            shift = round(self._start / base)
+            pts, dts = packet.pts - shift, packet.dts - shift
+            yield AudioPacket(packet.track, pts, dts, packet.duration, packet.is_keyframe, packet.data)
+
+
+def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
+    """The weights that the stream was made with."""
+    wanted = f"{header.model_name} (digest {header.model_digest.hex()})"
+    try:
+        weights = model.load(model_file or header.model_name)
+    except ModelError as error:
+        raise ModelError(f"the stream needs the model {wanted}: {error}") from error
+    if weights.digest != header.model_digest:
+        found = f"{weights.card.name} (digest {weights.digest.hex()})"
+        raise ModelError(f"the stream needs the model {wanted}, found {found}; give its file with --model")
+    return weights
+
+
+def read_tokens(
+    fileobj: BinaryIO, *, model_file: Path | None = None
+) -> Iterator[tuple[Gop, list[tuple[BlockKind, Tokens]]]]:
+    """The tokens of a stream, GOP by GOP, without synthesis: per block its kind and one (H, W, L) uint8 array
+    of {0, 1} for each level. Raises as Decoder."""
+    reader = bitstream.StreamReader(fileobj)
+    weights = _weights_for(reader.header, model_file)
+    coder = GopCoder(weights, torch.device("cpu"), Clock())
+    header = reader.header
+    grids = token_grids(weights.card.tokenizer, header.height, header.width, header.tile_overlap)
+    for event in reader:
+        if isinstance(event, Gop):
+            yield event, list(coder.decode(event, event.levels_kept, grids))

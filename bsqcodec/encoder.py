@@ -1,0 +1,277 @@
+"""Frames into a stream: analysis, the choice of GOPs, prior, container.
+
+# B = 1 · T frames of a block · H, W pixels or token grid · L bits per token
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from bsqcodec import bitstream, model
+from bsqcodec.bitstream import Gop, Header
+from bsqcodec.blocks import BlockKind
+from bsqcodec.errors import InputError
+from bsqcodec.gop_choice import TubeChoice
+from bsqcodec.gop_coder import GopCoder, GopTokens
+from bsqcodec.machine import Clock, pick_device, set_threads
+from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadata
+from bsqcodec.pixels import Pixels
+from bsqcodec.scene import CutDetector
+from bsqcodec.synthesis import LadderTokenizer, open_tokenizer
+from bsqcodec.tokenizer.config import RATE_STEPS
+from bsqcodec.version import VERSION
+
+USUAL_GOP = 33
+"""Most frames in a GOP where nothing else is asked for, and the model holds as many."""
+
+KEY_RATE_BONUS = 200
+"""Rate index that a key frame has above the tubes that draw on it (lambda about a third of theirs): GOPs of
+25 frames gain 3 to 5 % in D + lambda R (training/LOG.md)."""
+
+SRGB = Colour(primaries=1, transfer=13, matrix=0, full_range=True, bit_depth=8)
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How to encode.
+
+    q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
+    GOP (None = USUAL_GOP or what the model holds, and frames alone where tubes do not pay: see gop_choice).
+    scene_cuts: begin a GOP where a new scene begins.
+    effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
+    a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
+    device: auto, cpu, cuda, mps. threads: of the CPU (None = as torch decides).
+    """
+
+    q: float = 5.0
+    levels: int | None = None
+    gop: int | None = None
+    scene_cuts: bool = True
+    effort: int = 0
+    model: str | Path = "base"
+    overlap: int = 0
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.q <= 10:
+            raise InputError(f"quality {self.q:g} is out of range, expected 1 to 10")
+        if self.levels is not None and self.levels < 1:
+            raise InputError(f"{self.levels} levels are none, expected 1 or more")
+        if self.gop is not None and not 1 <= self.gop <= bitstream.Limits().frames_per_gop:
+            raise InputError(f"a GOP of {self.gop} frames, expected 1 to {bitstream.Limits().frames_per_gop}")
+        if not 0 <= self.effort <= 9:
+            raise InputError(f"effort {self.effort} is out of range, expected 0 to 9")
+        if self.overlap < 0:
+            raise InputError(f"an overlap of {self.overlap} pixels, expected 0 or more")
+
+
+@dataclass(frozen=True)
+class EncodeStats:
+    """What an encode came to.
+
+    bytes: of the whole stream; bytes_by_chunk: by chunk type. pixels: frames times width times height.
+    seconds: per stage (analysis, prior, range coder). level_bytes: of the coded tokens, coarse first.
+    modes: GOPs per coding mode.
+    """
+
+    bytes: int
+    bytes_by_chunk: dict[str, int]
+    frames: int
+    pixels: int
+    gops: int
+    seconds: dict[str, float]
+    level_bytes: tuple[int, ...]
+    modes: dict[str, int]
+
+
+class Encoder:
+    """Writes a stream, frame by frame. Memory does not grow with the length of the clip.
+
+    Example:
+        >>> with open("out.bsq", "wb") as file:
+        ...     encoder = Encoder(file, 640, 360, time_base=Fraction(1, 25), options=EncodeOptions(q=6))
+        ...     for number, pixels in enumerate(frames):
+        ...         encoder.add(Frame(pixels, pts=number, duration=1))
+        ...     stats = encoder.close()
+
+    Raises InputError for frames of another size or without order in time, ModelError for missing weights.
+    """
+
+    def __init__(
+        self,
+        fileobj: BinaryIO,
+        width: int,
+        height: int,
+        *,
+        time_base: Fraction,
+        colour: Colour = SRGB,
+        still: bool = False,
+        rotation: int = 0,
+        options: EncodeOptions | None = None,
+        metadata: Metadata | None = None,
+        audio_tracks: Sequence[AudioTrack] = (),
+    ) -> None:
+        self.options = options or EncodeOptions()
+        set_threads(self.options.threads)
+        weights = model.load(self.options.model)
+        device = pick_device(self.options.device)
+        self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
+        self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
+        most = self._tokenizer.most_frames
+        self._gop_frames = 1 if still else self.options.gop or min(USUAL_GOP, most)
+        if self._gop_frames > most:
+            raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
+        self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
+        self._rate = weights.card.rate_index(self.options.q)
+        self._choice: TubeChoice | None = None
+        if self.options.gop is None and self._gop_frames > 1 and isinstance(self._tokenizer, LadderTokenizer):
+            self._choice = TubeChoice(self._tokenizer.config.lambda_of(self._rate))
+            self._tokenizer.judging = True
+        self._clock = Clock()
+        self._tube_frames = weights.card.tokenizer.tube_frames
+        self._coder = GopCoder(weights, device, self._clock)
+        self._width, self._height, self._still = width, height, still
+        self._writer = bitstream.StreamWriter(fileobj)
+        self._writer.write_header(
+            Header(
+                width=width, height=height, model_name=weights.card.name, model_digest=weights.digest,
+                levels=self._levels, quality_hundredths=weights.card.stated_quality(self.options.q),
+                still=still, max_gop_frames=self._gop_frames, tube_frames=self._tube_frames,
+                time_base=time_base, rotation=rotation, creator="" if still else f"bsqcodec {VERSION}",
+                tile_overlap=self.options.overlap,
+                colour=bitstream.Colour(
+                    colour.primaries, colour.transfer, colour.matrix, colour.full_range, colour.bit_depth
+                ),
+            )
+        )  # fmt: skip
+        if metadata is not None:
+            self._writer.write_metadata(metadata)
+        self._writer.write_audio_tracks(audio_tracks)
+        self._waiting: list[Pixels] = []  # frames of the block that is not full yet
+        self._times: list[tuple[int, int]] = []  # pts and duration of the GOP's frames
+        self._gop = self._new_gop()
+        self._last_pts: int | None = None
+        self._frames = self._gops = 0
+        self._level_bytes = [0] * self._levels
+        self._modes: Counter[str] = Counter()
+        self._stats: EncodeStats | None = None
+
+    def add(self, frame: Frame) -> None:
+        """Take the next frame."""
+        if frame.pixels.shape != (self._height, self._width, 3) or frame.pixels.dtype != np.uint8:
+            found = f"{'x'.join(map(str, frame.pixels.shape))} {frame.pixels.dtype}"
+            expected = f"{self._height}x{self._width}x3 uint8"
+            raise InputError(f"frame {self._frames} is {found}, expected {expected}")
+        if self._last_pts is not None and frame.pts <= self._last_pts:
+            raise InputError(f"frame {self._frames} is shown at {frame.pts}, not after the one before it")
+        if self._still and self._frames:
+            raise InputError("a still has one frame, and it is there already")
+        self._last_pts = frame.pts
+        if self._cuts is not None and self._cuts.is_cut(frame.pixels):
+            if self._choice is not None:
+                self._choice.new_scene()
+            self._end_gop()
+        self._frames += 1
+        self._take(frame.pixels, (frame.pts, frame.duration))
+
+    def _take(self, pixels: Pixels, shown: tuple[int, int]) -> None:
+        self._waiting.append(pixels)
+        self._times.append(shown)
+        if len(self._waiting) == (self._tube_frames if self._gop.blocks else 1):
+            self._end_block()
+        if len(self._times) == self._most_frames():
+            self._end_gop()
+
+    def _most_frames(self) -> int:
+        """Of the GOP that is growing."""
+        return 1 if self._single else self._gop_frames
+
+    def add_audio(self, packet: AudioPacket) -> None:
+        """Take a packet of sound, copied as it is."""
+        self._writer.write_audio([packet])
+
+    def close(self) -> EncodeStats:
+        """Code what waits and end the stream; the file object stays open."""
+        if self._stats is None:
+            if not self._frames:
+                raise InputError("there is no frame to encode")
+            self._end_gop()
+            self._writer.close()
+            self._stats = EncodeStats(
+                bytes=self._writer.bytes_written, bytes_by_chunk=dict(self._writer.bytes_by_chunk),
+                frames=self._frames, pixels=self._frames * self._width * self._height, gops=self._gops,
+                seconds=dict(self._clock.seconds), level_bytes=tuple(self._level_bytes),
+                modes=dict(self._modes),
+            )  # fmt: skip
+        return self._stats
+
+    def _end_block(self) -> None:
+        if not self._waiting:
+            return
+        kind = BlockKind.TUBE if self._gop.blocks else BlockKind.KEY
+        frames = self._waiting
+        if kind is BlockKind.TUBE:
+            frames = frames + [frames[-1]] * (self._tube_frames - len(frames))
+        last = len(self._times) == self._most_frames()
+        with self._clock("analysis"):
+            tokens = self._tokenizer.analyse(
+                kind,
+                frames,
+                self._gop.rate(kind),
+                levels=self._levels,
+                effort=self.options.effort,
+                keep_memory=not last or (kind is BlockKind.TUBE and self._choice is not None),
+            )
+        if self._choice is not None and not self._single and isinstance(self._tokenizer, LadderTokenizer):
+            if kind is BlockKind.KEY:
+                self._choice.key(self._tokenizer.judgement)
+            elif not self._choice.pays(self._tokenizer.judgement):
+                self._without_tube()
+                return
+        self._coder.add(self._gop, kind, tokens)
+        self._waiting = []
+
+    def _without_tube(self) -> None:
+        """End the GOP before the frames that wait, and take them again."""
+        count = len(self._waiting)
+        again = list(zip(self._waiting, self._times[-count:], strict=True))
+        self._waiting, self._times = [], self._times[:-count]
+        self._end_gop()
+        for pixels, shown in again:
+            self._take(pixels, shown)
+
+    def _end_gop(self) -> None:
+        self._end_block()
+        if not self._times:
+            return
+        coded = self._coder.finish(self._gop)
+        self._writer.write_gop(
+            Gop(
+                pts=tuple(pts for pts, _ in self._times),
+                durations=tuple(length for _, length in self._times),
+                mode=coded.mode, joined=coded.joined,
+                key_rate=self._gop.key_rate, tube_rate=self._gop.tube_rate,
+                levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
+            )
+        )  # fmt: skip
+        for row in coded.parts:
+            for level, part in enumerate(row):
+                self._level_bytes[level] += len(part)
+        self._modes[coded.mode.name.lower()] += 1
+        self._gops += 1
+        self._times = []
+        self._gop = self._new_gop()
+        self._tokenizer.forget()
+
+    def _new_gop(self) -> GopTokens:
+        self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
+        bonus = 0 if self._single else KEY_RATE_BONUS
+        return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)
