@@ -16,6 +16,7 @@ from bsqtrain.clips import ClipSampler
 from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask, draw_conditions
 from bsqtrain.pictures import CropSampler, is_validation
+from bsqtrain.prior import PriorRecipe
 from bsqtrain.recipe import read
 from bsqtrain.video import VideoRecipe, VideoTask
 
@@ -182,7 +183,11 @@ def test_shipped_recipes_are_read() -> None:
     schedule, image = read("image", ImageRecipe)
     assert schedule.learning_rate == 1e-3
     assert image.distortion.chroma_8 == 30.0
+    assert read("image-on", ImageRecipe)[1].rate_range == (0, 1000)
     assert read("video", VideoRecipe)[1].tubes == 4
+    assert read("tubes-on", VideoRecipe)[1].freeze_key
+    assert read("prior", PriorRecipe)[1] == PriorRecipe()
+    assert read("prior-on", PriorRecipe)[0].learning_rate < read("prior", PriorRecipe)[0].learning_rate
 
 
 def test_recipe_with_a_wrong_key(tmp_path: Path) -> None:

@@ -5,11 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny_model
 from bsqtrain import job
 from bsqtrain.shards import has_shards
+from bsqtrain.stages import StageOptions
 from PIL import Image
 
 from bsqcodec import model
@@ -74,6 +79,29 @@ def test_stopped_and_taken_up_elsewhere(data: Path, tmp_path: Path, monkeypatch:
     assert again.progress.seconds == {}
     assert again.used_before == 0
     assert has_shards(second / "state" / "image")
+
+
+def test_starts_from_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizer and prior go on from the model, at the rates that are made for it."""
+    weights = tiny_model.make(tmp_path / "tiny.safetensors")
+    asked: list[tuple[object, object]] = []
+    recipe = str(data.parent / "small.toml")
+    train_image, train_prior = job.stages.image, job.stages.prior
+
+    def image(options: StageOptions, say: Callable[[str], None]) -> None:
+        asked.append((options.init, options.recipe))
+        train_image(options, say)
+
+    def prior(*values: Any, **named: Any) -> None:
+        asked.append((named["init"], named["recipe"]))
+        train_prior(*values, **named)
+
+    monkeypatch.setattr(job.stages, "image", image)
+    monkeypatch.setattr(job.stages, "prior", prior)
+    options = job.JobOptions(data, 0.1, tmp_path / "out", "image", "tiny", recipe, weights, compile=False)
+    assert job.Job(options).run().is_file()
+    assert asked == [(weights, recipe), (weights, "prior-on")]
+    assert job.Job(replace(options, out=tmp_path / "usual", recipe=None)).image_recipe == "image-on"
 
 
 def test_what_cannot_be_done(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,8 @@ MOST_SECONDS_UNSAVED = 120.0
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What to do. stage: `image` or `video`, which trains tubes too. recipe: of the stage image.
+    """What to do. stage: `image` or `video`, which trains tubes too. recipe: of the stage image (None: its
+    usual one). init: weights to start from, tokenizer and prior.
 
     resume: folder of an earlier job; goes on where that one stopped or, if it was done, trains as long again.
     """
@@ -62,7 +63,8 @@ class JobOptions:
     out: Path
     stage: str = "image"
     preset: str = "base"
-    recipe: str = "image"
+    recipe: str | None = None
+    init: Path | None = None
     resume: Path | None = None
     device: str = "auto"
     compile: bool = True
@@ -89,7 +91,9 @@ class Job:
         if options.stage not in SHARES:
             raise InputError(f"stage {options.stage}: not known, expected {' or '.join(SHARES)}")
         self.options, self.started = options, time.monotonic()
-        self.recipe = read_recipe(options.recipe, ImageRecipe)[1]
+        on = "" if options.init is None else "-on"  # from trained weights
+        self.image_recipe, self.prior_recipe = options.recipe or f"image{on}", f"prior{on}"
+        self.recipe = read_recipe(self.image_recipe, ImageRecipe)[1]
         self.clip_crop = read_recipe("video", VideoRecipe)[1].crop
         self.device = str(pick_device(options.device))
         self.state, self.work = options.out / "state", options.out / "work"
@@ -168,7 +172,7 @@ class Job:
         return self.work / f"{name}.npz"
 
     def _image(self, before: float, seconds: float) -> None:
-        self._train_tokenizer("image", self.options.recipe, before, seconds)
+        self._train_tokenizer("image", self.image_recipe, before, seconds)
         rows = job_report.rows(self.work / "image")
         if rows:
             self.progress.crops_per_second = rows[-1]["steps_per_second"] * self.recipe.batch
@@ -186,7 +190,7 @@ class Job:
             Budget(minutes=(before + seconds) / 60),
             recipe,
             preset=self.options.preset,
-            init=folder if has_shards(folder) else None,
+            init=folder if has_shards(folder) else self.options.init,
             resume=before > 0,
             device=self.device,
             compile=self.options.compile,
@@ -225,7 +229,8 @@ class Job:
         self._train_prior("prior", BlockKind.KEY, folder if has_shards(folder) else None, before, seconds)
 
     def _tube_prior(self, before: float, seconds: float) -> None:
-        self._train_prior("tube_prior", BlockKind.TUBE, self.state / "prior", before, seconds)
+        start = self.state / "prior" if self.options.init is None else None
+        self._train_prior("tube_prior", BlockKind.TUBE, start, before, seconds)
 
     def _train_prior(
         self, part: str, kind: BlockKind, start: Path | None, before: float, seconds: float
@@ -235,8 +240,10 @@ class Job:
             kind,
             self.work / part,
             Budget(minutes=(before + seconds) / 60),
+            recipe=self.prior_recipe,
             preset="tiny" if self.options.preset == "tiny" else "base",
             key=start if before == 0 else None,
+            init=self.options.init if start is None and before == 0 else None,
             resume=before > 0,
             device=self.device,
             shards=self.state / part,
@@ -298,10 +305,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("minutes", type=float, metavar="MINUTES", help="of all calls of the job together")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of model, report, curves and state")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="weights to start from, with their prior")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="an earlier OUT, or a copy of its `state`")
     parser.add_argument("--stage", choices=list(SHARES), default="image")
     parser.add_argument("--preset", default="base")
-    parser.add_argument("--recipe", default="image", metavar="NAME|FILE", help="of the stage image")
+    parser.add_argument("--recipe", metavar="NAME|FILE", help="of the stage image")
     parser.add_argument("--name", default="model", help="of the model, and of its file")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-compile", dest="compile", action="store_false")
