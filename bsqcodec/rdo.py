@@ -85,9 +85,12 @@ class Search:
         self._frames, self._memory, self._size = frames_BTCHW, memory, size
 
     def run(self, bits: Sequence[Tensor], points: Sequence[Tensor], effort: int) -> list[Tensor]:
-        """Bits at least as good as those given, which lie nearest to the points on the sphere."""
+        """Bits at least as good as those given, which lie nearest to the points on the sphere.
+
+        bits, points: one (B, H, W, L) tensor for each of the levels that are coded, coarse first.
+        """
         best = [level.detach().float().clone() for level in bits]
-        for window in self._windows():
+        for window in self._windows(len(best)):
             before, near = window.of(best), window.of(points)
             after = self._refine(window, before, near, steps_of(effort))
             if self._cost(window, after) < self._cost(window, before):
@@ -108,7 +111,7 @@ class Search:
                 falling = 0.55 + 0.45 * math.cos(math.pi * step / steps)
                 adam.param_groups[0]["lr"] = LEARNING_RATE * falling
                 soft = [
-                    torch.sigmoid(theta / self._temperature(level, done, steps))
+                    torch.sigmoid(theta / _temperature(len(thetas) - 1 - level, done, steps))
                     for level, theta in enumerate(thetas)
                 ]
                 cost = self._cost(window, _put(before, soft, window))
@@ -116,11 +119,6 @@ class Search:
                     theta.grad = gradient
                 adam.step()
         return _put(before, [bsq.signs(theta.detach()) for theta in thetas], window)
-
-    def _temperature(self, level: int, done: float, steps: int) -> float:
-        finer = len(self._ladder.config.levels) - 1 - level
-        hottest = min(HOTTEST, steps / 40)
-        return hottest + (COLDEST - hottest) * min(1.0, done * (1 + LEAD * finer))
 
     def _cost(self, window: _Window, bits: Sequence[Tensor]) -> Tensor:
         """J of a window, with the weighted rate."""
@@ -132,16 +130,17 @@ class Search:
         bpp = torch.stack(out.rate_bits_B).sum() / (T * H * W)
         return lost_T.mean() + RATE_FACTOR * self._log_lambda.exp().squeeze() * bpp
 
-    def _windows(self) -> Iterator[_Window]:
+    def _windows(self, levels: int) -> Iterator[_Window]:
         """The block, whole or in overlapping parts."""
+        strides = [level.stride for level in self._ladder.config.levels[:levels]]
         _, frames, _, tall, wide = self._frames.shape
         whole = frames * tall * wide <= MOST_PIXELS
         tile = (tall, wide) if whole else (TILE, TILE)
         for top in range(0, tall, tile[0]):
             for left in range(0, wide, tile[1]):
-                yield self._window(_Span.of(top, tile[0], tall), _Span.of(left, tile[1], wide))
+                yield self._window(strides, _Span.of(top, tile[0], tall), _Span.of(left, tile[1], wide))
 
-    def _window(self, rows: _Span, columns: _Span) -> _Window:
+    def _window(self, strides: list[int], rows: _Span, columns: _Span) -> _Window:
         height, width = self._size
         memory = self._memory
         if memory is not None:
@@ -150,7 +149,6 @@ class Search:
                 for part, stride in zip(memory[:3], STRIDES, strict=True)
             )
             memory = Memory(at8, at16, at32, memory.frame[..., rows.outer(1), columns.outer(1)])
-        strides = [level.stride for level in self._ladder.config.levels]
         return _Window(
             self._frames[..., :height, :width][..., rows.outer(1), columns.outer(1)].float(),
             memory,
@@ -180,6 +178,12 @@ class _Span:
     def inner(self, stride: int) -> slice:
         """On a grid that begins at `first`."""
         return slice((self.start - self.first) // stride, (self.end - self.first) // stride)
+
+
+def _temperature(finer: int, done: float, steps: int) -> float:
+    """Of a level below which there are so many finer ones, at a share `done` of so many steps."""
+    hottest = min(HOTTEST, steps / 40)
+    return hottest + (COLDEST - hottest) * min(1.0, done * (1 + LEAD * finer))
 
 
 def _put(bits: Sequence[Tensor], found: Sequence[Tensor], window: _Window) -> list[Tensor]:

@@ -51,9 +51,9 @@ def test_the_search_lowers_the_cost(
     search = rdo.Search(ladder, kind, x, memory, LOG_LAMBDA, (90, 150))
     found = search.run(out.bits, out.points, 3)
 
-    assert len(list(search._windows())) == (6 if parts else 1)
+    assert len(list(search._windows(4))) == (6 if parts else 1)
     monkeypatch.setattr(rdo, "MOST_PIXELS", 1 << 30)
-    (whole,) = search._windows()
+    (whole,) = search._windows(4)
     assert whole.frames_BTCHW.shape[-2:] == (90, 150)
     with torch.no_grad():
         assert float(search._cost(whole, found)) < float(search._cost(whole, out.bits))
@@ -62,12 +62,21 @@ def test_the_search_lowers_the_cost(
         assert set(level.unique().tolist()) <= {0.0, 1.0}
 
 
+def test_the_coarse_levels_alone(ladder: Ladder) -> None:
+    kind, x, _ = blocks(ladder)[0]
+    with torch.no_grad():
+        out = ladder(kind, LOG_LAMBDA, frames_BTCHW=x, levels=2)
+    found = rdo.Search(ladder, kind, x, None, LOG_LAMBDA, (90, 150)).run(out.bits, out.points, 3)
+    assert [level.shape for level in found] == [level.shape for level in out.bits]
+    assert any(not torch.equal(a, b) for a, b in zip(found, out.bits, strict=True))
+
+
 def test_parts_cover_every_token_once(ladder: Ladder, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("TILE", 64), ("MARGIN", 32), ("MOST_PIXELS", 0)):
         monkeypatch.setattr(rdo, name, value)
     search = rdo.Search(ladder, BlockKind.KEY, torch.zeros(1, 1, 3, 96, 160), None, LOG_LAMBDA, (90, 150))
     seen = [torch.zeros(grid[:2]) for grid in ladder.config.grids(96, 160)]
-    for window in search._windows():
+    for window in search._windows(4):
         for level, outer, inner in zip(seen, window.grid, window.inner, strict=True):
             level[outer][inner] += 1
     assert all(bool((level == 1).all()) for level in seen)
