@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
 from bsqcodec.errors import InputError
+
+FAST_CPU = torch.cpu._is_avx512_bf16_supported()
+"""Asked once: torch.compile does not look into the question, and would cut its graphs there."""
 
 
 class Clock:
@@ -38,6 +42,16 @@ def pick_device(name: str) -> torch.device:
     if not available[name]:
         raise InputError(f"device {name}: this machine, or this build of torch, has none; try --device cpu")
     return torch.device(name)
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bf16 are fast: on accelerators, on CPUs with AMX or AVX512-BF16."""
+    return device.type == "cuda" or (device.type == "cpu" and FAST_CPU)
+
+
+def half_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in bf16 where that is fast, else in float32."""
+    return torch.autocast(device.type, torch.bfloat16) if fast_bf16(device) else nullcontext()
 
 
 def set_threads(threads: int | None) -> None:

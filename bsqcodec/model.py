@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -190,10 +189,3 @@ def write_file(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -
     save_file(contiguous, part, metadata={METADATA_KEY: json.dumps({"format": FORMAT} | fields)})
     part.chmod(0o644)
     part.replace(path)
-
-
-def half_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Compute in bf16 where matrix products in it are fast, else in float32: accelerators, CPUs with AMX or
-    AVX512-BF16."""
-    fast = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()

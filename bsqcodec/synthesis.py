@@ -18,7 +18,8 @@ from bsqcodec.bitstream import Limits
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import distortion, weights_for
 from bsqcodec.errors import InputError
-from bsqcodec.model import AnyConfig, Weights, half_precision
+from bsqcodec.machine import half_precision
+from bsqcodec.model import AnyConfig, Weights
 from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
 from bsqcodec.rdo import Search
 from bsqcodec.tiles import TileTokenizer

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError
-from bsqcodec.model import Weights, half_precision
+from bsqcodec.machine import half_precision
+from bsqcodec.model import Weights
 from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.bsqvit import Cache

@@ -16,8 +16,8 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from bsqcodec.errors import InputError, ModelError
+from bsqcodec.machine import fast_bf16
 from bsqtrain.muon import Muon
-from bsqtrain.precision import fast_bf16
 from bsqtrain.shards import load_shards, save_shards
 
 

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from bsqcodec.errors import InputError
 from bsqcodec.generator.masked_lm import MASKED, GeneratorConfig, MaskedLm, codes_of
 from bsqcodec.generator.sampling import masked_share
+from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.bsqvit import BsqVit
 from bsqtrain import pictures
-from bsqtrain.precision import autocast
 
 CROPS_AT_ONCE = 16
 
@@ -65,7 +65,7 @@ def tokenise(
         found = pictures.find([folder], validation=False)
         sampler = pictures.CropSampler(pictures.load(found, size), size)
         for _ in range(max(1, recipe.crops // (len(folders) * CROPS_AT_ONCE))):
-            with autocast(torch.device("cpu")):
+            with half_precision(torch.device("cpu")):
                 u_BTHWL = tokenizer.sphere(sampler.draw(CROPS_AT_ONCE, source)[:, None])
             codes.append(codes_of(tokenizer.bits(u_BTHWL)[:, 0], groups).short())
             labels.append(torch.full((CROPS_AT_ONCE,), label))
@@ -84,7 +84,7 @@ class GeneratorObjective(nn.Module):
         self, codes_BNG: Tensor, hidden_BN: Tensor, label_B: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         shown_BNG = codes_BNG.masked_fill(hidden_BN[..., None], MASKED)
-        with autocast(self.device):
+        with half_precision(self.device):
             logits = self.language(shown_BNG, label_B)
         total = torch.zeros((), device=self.device)
         for number, logits_BNV in enumerate(logits):

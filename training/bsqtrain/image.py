@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
+from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain.pictures import CropSampler
-from bsqtrain.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ImageObjective(nn.Module):
     def forward(
         self, x_BCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(self.device):
+        with half_precision(self.device):
             out = self.ladder(
                 BlockKind.KEY, log_lambda_B1, frames_BTCHW=x_BCHW[:, None], keep=keep, rated=True
             )

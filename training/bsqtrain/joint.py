@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
+from bsqcodec.machine import half_precision
 from bsqcodec.prior.config import GROUPS
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain.image import draw_conditions
 from bsqtrain.pictures import CropSampler
-from bsqtrain.precision import autocast
 from bsqtrain.prior_twin import LOGIT_UNIT, LevelTwin, PriorTwin
 
 
@@ -63,7 +63,7 @@ class JointObjective(nn.Module):
         groups_B: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """rates_B: the rate indices, of log_lambda_B1. groups_B: which group of positions counts."""
-        with autocast(self.device):
+        with half_precision(self.device):
             out = self.ladder(
                 BlockKind.KEY, log_lambda_B1, frames_BTCHW=x_BCHW[:, None], keep=keep, rated=True
             )

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
+from bsqcodec.machine import half_precision
 from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE, ms_ssim_db
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import pictures
-from bsqtrain.precision import autocast
 
 QUALITIES = 10
 EVEN_RATES = tuple(round(RATE_STEPS * step / (QUALITIES - 1)) for step in range(QUALITIES))
@@ -182,7 +182,7 @@ def _figures(ladder: Ladder, x_CHW: Tensor, rate: int, device: torch.device) -> 
     right, below = ladder.config.padded(width) - width, ladder.config.padded(height) - height
     padded = F.pad(x_CHW[None], (0, right, 0, below), mode="replicate")
     log_lambda = torch.tensor([[math.log(ladder.config.lambda_of(rate))]], device=device)
-    with autocast(device):
+    with half_precision(device):
         out = ladder(BlockKind.KEY, log_lambda, frames_BTCHW=padded[:, None], rated=True)
     y = out.frames_BTCHW[:, 0, :, :height, :width].float()
     decoded = (y.clamp(0, 1) * 255).round() / 255

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from bsqcodec import model
 from bsqcodec.errors import InputError, ModelError
+from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.bsqvit import BsqVit, with_time
 from bsqcodec.tokenizer.bsqvit_config import BSQVIT_PRESETS, KIND, BsqVitConfig
 from bsqtrain import clips, pictures
 from bsqtrain.engine import load_checkpoint
-from bsqtrain.precision import autocast
 from bsqtrain.tokens import Clip
 
 
@@ -51,7 +51,7 @@ class PaperObjective(nn.Module):
         self.network, self.recipe, self.device = network, recipe, device
 
     def forward(self, x_BTCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(self.device):
+        with half_precision(self.device):
             y_BTCHW, u_BTHWL = self.network(x_BTCHW)
         pixels = (y_BTCHW - x_BTCHW).abs().mean()
         single = bsq.sample_entropy(u_BTHWL, self.recipe.tau)
@@ -163,7 +163,7 @@ class TileTokeniser:
                 f"{config.frames} frames"
             )
         tiles = x_BTCHW.reshape(B, T, C, rows, size, columns, size).permute(0, 3, 5, 1, 2, 4, 6)
-        with autocast(self.device):
+        with half_precision(self.device):
             u = self.network.sphere(tiles.reshape(-1, T, C, size, size).to(self.device))
         bits = self.network.bits(u).to(torch.uint8).cpu()
         grids = bits.reshape(B, rows, columns, T, side, side, -1).permute(0, 3, 1, 4, 2, 5, 6)

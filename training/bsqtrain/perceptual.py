@@ -18,12 +18,12 @@ from torch.func import functional_call
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
+from bsqcodec.machine import half_precision
 from bsqcodec.metrics.lpips import Lpips
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ends, Ladder, Level
 from bsqtrain.discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty
 from bsqtrain.pictures import CropSampler
-from bsqtrain.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class PerceptualObjective(nn.Module):
         y, loss, figures = self._decode(x_BCHW, log_lambda_B1)
         shown = y.clamp(0, 1)
         if self.lpips is not None:
-            with autocast(self.device):
+            with half_precision(self.device):
                 lost = self.lpips.distance(x_BCHW, shown).mean()
             loss, figures["lpips"] = loss + self.recipe.lpips * lost, lost
         frozen = {name: value.detach() for name, value in self.discriminator.named_parameters()}
-        with autocast(self.device):
+        with half_precision(self.device):
             fooled = generator_loss(functional_call(self.discriminator, frozen, (shown,)).float())
             real, fake = self.discriminator(x_BCHW).float(), self.discriminator(shown.detach()).float()
         loss = loss + share * self.recipe.adversarial * fooled + discriminator_loss(real, fake)
@@ -93,7 +93,7 @@ class PerceptualObjective(nn.Module):
     def _decoded(self, x_BCHW: Tensor, log_lambda_B1: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Decoded pictures, D (with the rate where it can change), figures."""
         rated = not self.recipe.keep_tokens
-        with autocast(self.device):
+        with half_precision(self.device):
             out = self.ladder(BlockKind.KEY, log_lambda_B1, frames_BTCHW=x_BCHW[:, None], rated=rated)
         y = out.frames_BTCHW[:, 0].float()
         lost_B, figures = distortion(y, x_BCHW, self.recipe.distortion)

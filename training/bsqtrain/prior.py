@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
+from bsqcodec.machine import half_precision
 from bsqcodec.prior import Prior, PriorCoder, PriorConfig, PriorContext, StaticPrior
 from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS
 from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
-from bsqtrain.precision import autocast
 from bsqtrain.prior_twin import PriorTwin, counts_table, exp2_table
 from bsqtrain.tokens import Clip, TokenSampler, load_clips
 
@@ -71,7 +71,7 @@ class PriorObjective(nn.Module):
         for index, level in enumerate(levels):
             finest = level.stride == levels[-1].stride
             tokens, previous = (fine, fine_before) if finest else (coarse, coarse_before)
-            with nullcontext() if self.twin.quantised else autocast(rates_B.device):
+            with nullcontext() if self.twin.quantised else half_precision(rates_B.device):
                 bits = self.twin.level_bits(
                     index, tokens, previous, before, rates_B if finest else coarse_rates_B, groups_B
                 )

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
+from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 from bsqtrain.clips import ClipSampler
 from bsqtrain.pictures import CropSampler
-from bsqtrain.precision import autocast
 from bsqtrain.tokens import Clip
 
 
@@ -35,7 +35,7 @@ class Tokeniser:
         memory: Memory | None = None
         coded: list[list[Tensor]] = []
         for number, block in enumerate(blocks):
-            with autocast(self.device):
+            with half_precision(self.device):
                 out = self.ladder(
                     BlockKind.TUBE if number else BlockKind.KEY,
                     log_lambda,

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
+from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 from bsqtrain.clips import ClipSampler, MixedSampler
 from bsqtrain.image import draw_conditions
-from bsqtrain.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class VideoObjective(nn.Module):
         memory: Memory | None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Memory]:
         B, T, _, H, W = x_BTCHW.shape
-        with autocast(self.device):
+        with half_precision(self.device):
             out = self.ladder(kind, log_lambda_B1, frames_BTCHW=x_BTCHW, memory=memory, keep=keep, rated=True)
         lost, figures = distortion(
             out.frames_BTCHW.flatten(0, 1), x_BTCHW.flatten(0, 1), self.recipe.distortion
