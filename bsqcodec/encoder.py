@@ -25,15 +25,11 @@ from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadat
 from bsqcodec.pixels import Pixels
 from bsqcodec.scene import CutDetector
 from bsqcodec.synthesis import LadderTokenizer, open_tokenizer
-from bsqcodec.tokenizer.config import RATE_STEPS
+from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
 from bsqcodec.version import VERSION
 
 USUAL_GOP = 33
 """Most frames in a GOP where nothing else is asked for, and the model holds as many."""
-
-KEY_RATE_BONUS = 200
-"""Rate index that a key frame has above the tubes that draw on it (lambda about a third of theirs): GOPs of
-25 frames gain 3 to 5 % in D + lambda R (training/LOG.md)."""
 
 SRGB = Colour(primaries=1, transfer=13, matrix=0, full_range=True, bit_depth=8)
 

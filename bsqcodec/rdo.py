@@ -7,13 +7,13 @@ for other codecs (Yang, Bamler, Mandt, arXiv 2006.04240), without its noise: eve
 sigmoid(theta / temperature), theta starts from the encoder's point on the sphere, and gradient descent on J
 moves theta while the temperature falls until the bits are as good as hard. Coarse levels harden first, so
 that the finer ones make up for what they became. R is the side prior's. The schedule was found on held-out
-pictures (training/LOG.md).
+pictures (training/LOG.md). Vectors of tubes stay as they are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import distortion, weights_for
 from bsqcodec.tokenizer import bsq
+from bsqcodec.tokenizer.config import CELL
 from bsqcodec.tokenizer.ladder import STRIDES, Ladder, Memory
 
 FIRST_STEPS = 6
@@ -53,11 +54,12 @@ def steps_of(effort: int) -> int:
 
 @dataclass(frozen=True)
 class _Window:
-    """A part of a block on its own. grid: rows and columns of every level's tokens; inner: those of them that
-    the search may change, counted from the window's corner."""
+    """A part of a block on its own. vectors: of a tube. grid: rows and columns of every level's tokens;
+    inner: those of them that the search may change, counted from the window's corner."""
 
     frames_BTCHW: Tensor
     memory: Memory | None
+    vectors: Tensor | None
     grid: list[tuple[slice, slice]]
     inner: list[tuple[slice, slice]]
 
@@ -83,6 +85,8 @@ class Search:
     ) -> None:
         self._ladder, self._kind, self._log_lambda = ladder, kind, log_lambda_B1
         self._frames, self._memory, self._size = frames_BTCHW, memory, size
+        self._vectors: Tensor | None = None
+        self._motion = ladder.config.motion_level if kind is BlockKind.TUBE else None
 
     def run(self, bits: Sequence[Tensor], points: Sequence[Tensor], effort: int) -> list[Tensor]:
         """Bits at least as good as those given, which lie nearest to the points on the sphere.
@@ -90,6 +94,8 @@ class Search:
         bits, points: one (B, H, W, L) tensor for each of the levels that are coded, coarse first.
         """
         best = [level.detach().float().clone() for level in bits]
+        if self._kind is BlockKind.TUBE and self._memory is not None:
+            self._vectors = self._ladder.vectors(best, None, self._log_lambda, self._memory)
         for window in self._windows(len(best)):
             before, near = window.of(best), window.of(points)
             after = self._refine(window, before, near, steps_of(effort))
@@ -101,28 +107,37 @@ class Search:
     def _refine(self, window: _Window, before: list[Tensor], near: list[Tensor], steps: int) -> list[Tensor]:
         """The bits of a window after gradient descent; those outside its inner part as they were."""
         with torch.enable_grad():
-            thetas = [
-                (4 * math.sqrt(level.shape[-1]) * level[:, rows, columns].detach().float()).requires_grad_()
-                for level, (rows, columns) in zip(near, window.inner, strict=True)
-            ]
-            adam = torch.optim.Adam(thetas, betas=(0.8, 0.95))
+            thetas = {
+                number: self._theta(near[number][:, rows, columns])
+                for number, (rows, columns) in enumerate(window.inner)
+                if number != self._motion
+            }
+            adam = torch.optim.Adam(thetas.values(), betas=(0.8, 0.95))
             for step in range(steps):
                 done = step / max(1, steps - 1)
                 falling = 0.55 + 0.45 * math.cos(math.pi * step / steps)
                 adam.param_groups[0]["lr"] = LEARNING_RATE * falling
-                soft = [
-                    torch.sigmoid(theta / _temperature(len(thetas) - 1 - level, done, steps))
-                    for level, theta in enumerate(thetas)
-                ]
+                soft = {
+                    number: torch.sigmoid(theta / _temperature(len(before) - 1 - number, done, steps))
+                    for number, theta in thetas.items()
+                }
                 cost = self._cost(window, _put(before, soft, window))
-                for theta, gradient in zip(thetas, torch.autograd.grad(cost, thetas), strict=True):
+                free = list(thetas.values())
+                for theta, gradient in zip(free, torch.autograd.grad(cost, free), strict=True):
                     theta.grad = gradient
                 adam.step()
-        return _put(before, [bsq.signs(theta.detach()) for theta in thetas], window)
+        hard = {number: bsq.signs(theta.detach()) for number, theta in thetas.items()}
+        return _put(before, hard, window)
+
+    @staticmethod
+    def _theta(points: Tensor) -> Tensor:
+        return (4 * math.sqrt(points.shape[-1]) * points.detach().float()).requires_grad_()
 
     def _cost(self, window: _Window, bits: Sequence[Tensor]) -> Tensor:
         """J of a window, with the weighted rate."""
-        out = self._ladder(self._kind, self._log_lambda, bits=bits, memory=window.memory, rated=True)
+        out = self._ladder(
+            self._kind, self._log_lambda, bits=bits, memory=window.memory, vectors=window.vectors, rated=True
+        )
         x_TCHW = window.frames_BTCHW.flatten(0, 1)
         T, _, H, W = x_TCHW.shape
         y_TCHW = out.frames_BTCHW[..., :H, :W].float().flatten(0, 1)
@@ -152,6 +167,7 @@ class Search:
         return _Window(
             self._frames[..., :height, :width][..., rows.outer(1), columns.outer(1)].float(),
             memory,
+            None if self._vectors is None else self._vectors[:, rows.outer(CELL), columns.outer(CELL)],
             [(rows.outer(stride), columns.outer(stride)) for stride in strides],
             [(rows.inner(stride), columns.inner(stride)) for stride in strides],
         )
@@ -186,14 +202,14 @@ def _temperature(finer: int, done: float, steps: int) -> float:
     return hottest + (COLDEST - hottest) * min(1.0, done * (1 + LEAD * finer))
 
 
-def _put(bits: Sequence[Tensor], found: Sequence[Tensor], window: _Window) -> list[Tensor]:
-    """The bits of a window with those of its inner part replaced; gradients pass."""
-    put = []
-    for level, new, (rows, columns) in zip(bits, found, window.inner, strict=True):
-        if new.shape == level.shape:
-            put.append(new)
-            continue
-        level = level.clone()
-        level[:, rows, columns] = new
-        put.append(level)
+def _put(bits: Sequence[Tensor], found: Mapping[int, Tensor], window: _Window) -> list[Tensor]:
+    """The bits of a window with those of its inner part replaced in the levels found; gradients pass."""
+    put = list(bits)
+    for number, new in found.items():
+        rows, columns = window.inner[number]
+        if new.shape != put[number].shape:
+            put[number] = put[number].clone()
+            put[number][:, rows, columns] = new
+        else:
+            put[number] = new
     return put

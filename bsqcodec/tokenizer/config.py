@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bsqcodec.errors import ModelError
+
+if TYPE_CHECKING:  # configurations are read without torch
+    from torch import Tensor
 
 PIXEL_MULTIPLE = 32
 """Frames are padded by edge replication to a multiple of this many pixels: the coarsest stride."""
 
+CELL = 16
+"""Pixels along a side of a cell that has vectors of its own: the stride of the motion level."""
+
+ANCHOR_BITS = 16
+"""Bits of one vector."""
+
 RATE_STEPS = 1000
 """The rate index runs from 0 (largest lambda, smallest file) to this."""
+
+KEY_RATE_BONUS = 200
+"""Rate index that a key frame has above the tubes that draw on it (lambda about a third of theirs): GOPs of
+25 frames gain 3 to 5 % in D + lambda R (training/LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,11 @@ class LevelConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """Every number that shapes a ladder. Widths and depths are given for strides 8, 16, 32."""
+    """Every number that shapes a ladder. Widths and depths are given for strides 8, 16, 32.
+
+    motion_level: the level of tubes whose bits are vectors (see motion.py): its stride is 16, its bits are 16
+    for each anchor. None: tubes come without motion.
+    """
 
     levels: tuple[LevelConfig, ...]
     width: tuple[int, int, int]
@@ -35,6 +52,7 @@ class TokenizerConfig:
     window: int = 8
     head_width: int = 32
     lambda_range: tuple[float, float] = (2.0, 0.01)
+    motion_level: int | None = None
 
     def __post_init__(self) -> None:
         strides = [level.stride for level in self.levels]
@@ -42,12 +60,33 @@ class TokenizerConfig:
             raise ModelError(f"levels must have strides among 32, 16, 8, coarse to fine; found {strides}")
         if any(width % self.head_width for width in self.width):
             raise ModelError(f"widths {self.width} must be multiples of the head width {self.head_width}")
+        if self.motion_level is not None:
+            if not 0 <= self.motion_level < len(self.levels):
+                count = len(self.levels)
+                raise ModelError(f"motion level {self.motion_level}, expected one of {count} levels")
+            level = self.levels[self.motion_level]
+            if level.stride != CELL or level.bits % ANCHOR_BITS or self.tube_frames % self.anchors:
+                raise ModelError(
+                    f"a motion level of {level.bits} bits at stride {level.stride} for tubes of "
+                    f"{self.tube_frames} frames, expected {ANCHOR_BITS} for each anchor at stride {CELL}"
+                )
+
+    @property
+    def anchors(self) -> int:
+        """Frames of a tube that vectors are coded for."""
+        return 0 if self.motion_level is None else self.levels[self.motion_level].bits // ANCHOR_BITS
 
     def lambda_of(self, rate: float) -> float:
         """Lambda (distortion per bpp) of a rate index 0..1000, log-linear between the two ends of the
         range."""
         high, low = self.lambda_range
         return math.exp(math.log(high) + rate / RATE_STEPS * (math.log(low) - math.log(high)))
+
+    def key_log_lambda(self, log_lambda: Tensor) -> Tensor:
+        """log lambda of a key frame whose tubes have this one: KEY_RATE_BONUS up, if the range goes so
+        far."""
+        high, low = (math.log(end) for end in self.lambda_range)
+        return (log_lambda - KEY_RATE_BONUS / RATE_STEPS * (high - low)).clamp(min=low)
 
     def padded(self, size: int) -> int:
         """`size` pixels rounded up to what the coarsest grid needs."""
@@ -84,11 +123,13 @@ PRESETS: dict[str, TokenizerConfig] = {
         width=(128, 256, 320),
         encoder_depth=(1, 3, 1),
         decoder_depth=(2, 3, 2),
+        motion_level=1,
     ),
     "tiny": TokenizerConfig(
         levels=_levels((32, 16), (16, 16), (8, 8), (8, 8)),
         width=(32, 64, 96),
         encoder_depth=(1, 1, 1),
         decoder_depth=(1, 1, 1),
+        motion_level=1,
     ),
 }

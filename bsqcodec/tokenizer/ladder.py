@@ -7,6 +7,10 @@ The ladder starts at stride 32 from a learned vector (and, for tubes, from the m
 each level the quantiser sees the encoder's feature and the ladder's state, so a level codes what the
 coarser ones, and the past, left open. Encoder and decoder run the same ladder: with features it chooses the
 bits, without it is given them.
+
+Tubes see the past as it has moved: the last frame and the features of the memory come moved by the vectors of
+the motion level (motion.py), whose bits are searched, not quantised, and the ladder codes what that leaves
+open.
 """
 
 from __future__ import annotations
@@ -22,17 +26,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsqcodec.blocks import BlockKind
-from bsqcodec.tokenizer import bsq
-from bsqcodec.tokenizer.config import TokenizerConfig
+from bsqcodec.tokenizer import bsq, motion
+from bsqcodec.tokenizer.config import CELL, TokenizerConfig
 from bsqcodec.tokenizer.layers import (
     Block,
     MemoryAttention,
-    Motion,
     RMSNorm,
     depth_to_space,
     space_to_depth,
     stack,
 )
+from bsqcodec.tokenizer.motion_search import search
 
 PATCH = 8
 STRIDES = (8, 16, 32)
@@ -47,13 +51,22 @@ class Memory(NamedTuple):
     at32: Tensor
     frame: Tensor
 
+    def moved(self, vectors: Tensor, frames: int) -> Memory:
+        """With the features where they are in the middle of a tube of `frames` frames; the frame as it is."""
+        middle = motion.in_frames(vectors, frames)[:, (frames - 1) // 2]
+        at8, at16, at32 = (
+            motion.moved_features(part, middle, stride)
+            for part, stride in zip(self[:3], STRIDES, strict=True)
+        )
+        return Memory(at8, at16, at32, self.frame)
+
 
 @dataclass
 class BlockOutput:
     """What one pass down the ladder gives.
 
     frames_BTCHW: pixels around 0..1, not clamped. bits: one (B, H, W, L) tensor of {0, 1} per level kept.
-    points: on the sphere, float32, alike: what chosen bits were rounded from; the corners of given bits.
+    points: on the sphere, float32, alike: what chosen bits were rounded from; else the corners of the bits.
     soft_bits: the same up to rounding, with the gradient of soft bits.
     rate_bits_B: cross-entropy of the bits under the side prior, in bits, per level; empty unless asked for.
     softness: mean of p(1-p) of the soft bits, a penalty that keeps the soft rate honest.
@@ -108,6 +121,31 @@ class Level(nn.Module):
         return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
 
 
+class MotionLevel(nn.Module):
+    """The level of a tube whose bits are vectors: embedding of the vectors, side prior of the bits."""
+
+    UNIT = 16.0  # pixels
+
+    def __init__(self, width: int, bits: int, anchors: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(2 * anchors, width)
+        nn.init.zeros_(self.embed.weight)
+        nn.init.zeros_(self.embed.bias)
+        self.norm = RMSNorm(width)
+        self.side = nn.Linear(width, bits)
+        nn.init.zeros_(self.side.weight)
+
+    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor) -> Tensor:
+        """The state with the level's vectors put in."""
+        pixels = vectors_BhwA2.flatten(3) / (motion.STEPS_PER_PIXEL * self.UNIT)
+        return state_BHWD + self.embed(pixels.to(state_BHWD.dtype))  # type: ignore[no-any-return]
+
+    def rate(self, state_BHWD: Tensor, bits_BHWL: Tensor) -> Tensor:
+        """See Level."""
+        logits: Tensor = self.side(self.norm(state_BHWD)).float()
+        return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
+
+
 class Ends(nn.Module):
     """What key frames and tubes do not share: pixels in, levels, pixels out, and the blocks at stride 8."""
 
@@ -117,7 +155,8 @@ class Ends(nn.Module):
         self.frames = frames = config.tube_frames if tube else 1
         d8, _, d32 = config.width
         self.start = nn.Parameter(torch.zeros(d32))
-        self.stem = nn.Linear((frames + tube) * 3 * PATCH * PATCH, d8)  # a tube's sees the frame before it
+        pixels = frames * 3 * PATCH * PATCH
+        self.stem = nn.Linear(2 * pixels if tube else pixels, d8)  # a tube's sees the moved frames too
         head, side = config.head_width, config.window
         e8, n8 = config.encoder_depth[0], config.decoder_depth[0]
         self.encode8 = nn.Sequential(*(Block(d8, head, side, attention=False, ratio=2) for _ in range(e8)))
@@ -130,10 +169,18 @@ class Ends(nn.Module):
             *(Block(d8, head, side, attention=i == n8 - 1, ratio=2) for i in range(n8))
         )
         width = dict(zip(STRIDES, config.width, strict=True))
-        self.levels = nn.ModuleList(Level(width[level.stride], level.bits) for level in config.levels)
-        self.head = nn.Conv2d(d8, frames * 3 * PATCH * PATCH, 3, padding=1)
+        self.levels = nn.ModuleList(
+            MotionLevel(width[level.stride], level.bits, config.anchors)
+            if tube and number == config.motion_level
+            else Level(width[level.stride], level.bits)
+            for number, level in enumerate(config.levels)
+        )
+        self.head = nn.Conv2d(d8, pixels, 3, padding=1)
         nn.init.normal_(self.head.weight, std=0.01)
-        self.motion = Motion(d8, frames) if tube else None
+        self.see = nn.Linear(pixels, d8) if tube else None  # the moved frames, for the decoder
+        if self.see is not None:
+            nn.init.zeros_(self.see.weight)
+            nn.init.zeros_(self.see.bias)
 
     def patches(self, frames_BTCHW: Tensor) -> Tensor:
         """(B, T, 3, H, W) -> (B, H/8, W/8, T*3*64)."""
@@ -141,13 +188,13 @@ class Ends(nn.Module):
         x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
         return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
 
-    def pixels(self, state_BHWD: Tensor, memory: Memory | None) -> Tensor:
-        """(B, H/8, W/8, D) -> (B, T, 3, H, W)."""
+    def pixels(self, state_BHWD: Tensor, moved_BTCHW: Tensor | None) -> Tensor:
+        """(B, H/8, W/8, D) -> (B, T, 3, H, W): added to the moved frames, where there are some."""
         B, h, w, _ = state_BHWD.shape
         x: Tensor = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
         x = x.reshape(B, self.frames, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
-        x = x.reshape(B, self.frames, 3, h * PATCH, w * PATCH) + 0.5
-        return x if self.motion is None or memory is None else x + self.motion(state_BHWD, memory.frame)
+        x = x.reshape(B, self.frames, 3, h * PATCH, w * PATCH)
+        return x + (0.5 if moved_BTCHW is None else moved_BTCHW)
 
 
 class Ladder(nn.Module):
@@ -172,15 +219,40 @@ class Ladder(nn.Module):
             {str(s): MemoryAttention(d, head, side) for s, d in zip(STRIDES, config.width, strict=True)}
         )
 
+    def vectors(
+        self,
+        bits: Sequence[Tensor],
+        frames_BTCHW: Tensor | None,
+        log_lambda_B1: Tensor,
+        memory: Memory,
+        levels: int | None = None,
+    ) -> Tensor:
+        """Vectors of a tube, (B, h, w, A, 2): those that the bits say; where bits stop before the motion
+        level and there are frames, and `levels` does not leave it out, the best for them; else 0."""
+        config = self.config
+        number = config.motion_level
+        if number is not None and number < len(bits):
+            return motion.from_bits(bits[number])
+        if number is not None and frames_BTCHW is not None and (levels is None or number < levels):
+            found: Tensor = search(frames_BTCHW, memory.frame, log_lambda_B1[:, 0].exp(), config.anchors)
+            return found
+        B, _, H, W = memory.frame.shape
+        shape = (B, H // CELL, W // CELL, max(1, config.anchors), 2)
+        return torch.zeros(shape, dtype=torch.int64, device=memory.frame.device)
+
     def features(
-        self, kind: BlockKind, frames_BTCHW: Tensor, log_lambda_B1: Tensor, memory: Memory | None
+        self,
+        kind: BlockKind,
+        frames_BTCHW: Tensor,
+        log_lambda_B1: Tensor,
+        moved_BTCHW: Tensor | None,
     ) -> dict[int, Tensor]:
-        """Encoder features by stride. frames_BTCHW: R'G'B' in 0..1, sides multiples of 32."""
+        """Encoder features by stride. frames_BTCHW: R'G'B' in 0..1, sides multiples of 32; moved_BTCHW: what
+        a tube's look like by its vectors."""
         c8, c16, c32 = self.encoder_rate(log_lambda_B1)
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
-        if ends.motion is not None:
-            before_BCHW = frames_BTCHW[:, 0] if memory is None else memory.frame
-            frames_BTCHW = torch.cat([frames_BTCHW, before_BCHW[:, None].to(frames_BTCHW.dtype)], 1)
+        if moved_BTCHW is not None:
+            frames_BTCHW = torch.cat([frames_BTCHW, moved_BTCHW.to(frames_BTCHW.dtype)], 1)
         x8 = ends.encode8(ends.stem(ends.patches(frames_BTCHW - 0.5)) + c8)
         x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
         x32 = self.encode32(self.down32(space_to_depth(x16, 2)) + c32)
@@ -194,6 +266,7 @@ class Ladder(nn.Module):
         frames_BTCHW: Tensor | None = None,
         bits: Sequence[Tensor] | None = None,
         memory: Memory | None = None,
+        vectors: Tensor | None = None,
         keep: Tensor | None = None,
         levels: int | None = None,
         synthesise: bool = True,
@@ -205,15 +278,25 @@ class Ladder(nn.Module):
         1} for each level that is present, coarse first (finer ones may be absent). With both, levels that
         bits has are taken from it and the finer ones are chosen. keep: (levels,), 1 or 0, drops levels in
         training.
-        memory: of the block before; needed for tubes, not used for key frames. levels: choose the bits of the
+        memory: of the block before; needed for tubes, not used for key frames. vectors: of a tube, where they
+        are known; worked out otherwise (see `vectors`). levels: choose the bits of the
         coarsest so many only. synthesise: False stops after the last level; frames and memory are then
         meaningless.
         rated: work out what the bits cost under the side prior.
         """
         given = list(bits) if bits is not None else []
-        features = None if frames_BTCHW is None else self.features(kind, frames_BTCHW, log_lambda_B1, memory)
-        biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
+        moved_BTCHW = None
+        if kind is BlockKind.TUBE:
+            assert memory is not None
+            if vectors is None:
+                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, levels)
+            moved_BTCHW = motion.compensate(memory.frame, vectors, ends.frames)
+            memory = memory.moved(vectors, ends.frames)
+        features = None
+        if frames_BTCHW is not None:
+            features = self.features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
+        biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
         state = (ends.start + biases[32]).expand(*self._coarsest(features, given), -1)
         nothing = state.new_zeros((), dtype=torch.float32)
         out = BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state))
@@ -228,6 +311,8 @@ class Ladder(nn.Module):
                 state = depth_to_space(up(state), 2) + biases[stride]
             if memory is not None:
                 state = state + self.recall[str(stride)](state, memory[STRIDES.index(stride)])
+            if stride == PATCH and ends.see is not None and moved_BTCHW is not None:
+                state = state + ends.see(ends.patches(moved_BTCHW - 0.5))
             numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
             for among, number in enumerate(numbers):
                 if among and stride == PATCH:
@@ -236,13 +321,19 @@ class Ladder(nn.Module):
                 bits_BHWL = given[number] if number < len(given) else None
                 if feature is None and bits_BHWL is None:
                     continue
-                added = self._level(ends.levels[number], state, feature, bits_BHWL, rated, out)  # type: ignore[arg-type]
+                level = ends.levels[number]
+                if isinstance(level, MotionLevel):
+                    assert vectors is not None
+                    added = self._motion_level(level, state, vectors, bits_BHWL, rated, out)
+                else:
+                    assert isinstance(level, Level)
+                    added = self._level(level, state, feature, bits_BHWL, rated, out)
                 state = added if keep is None else torch.lerp(state, added, keep[number].to(state.dtype))
                 if not synthesise and number + 1 == chosen_levels:
                     return out
             state = blocks(state)
             kept[stride] = state
-        out.frames_BTCHW = ends.pixels(state, memory)
+        out.frames_BTCHW = ends.pixels(state, moved_BTCHW)
         out.memory = Memory(kept[8], kept[16], kept[32], out.frames_BTCHW[:, -1].clamp(0, 1))
         return out
 
@@ -288,17 +379,38 @@ class Ladder(nn.Module):
         out.soft_bits.append(soft)
         return level.add(state, corners)
 
+    def _motion_level(
+        self,
+        level: MotionLevel,
+        state: Tensor,
+        vectors: Tensor,
+        bits_BHWL: Tensor | None,
+        rated: bool,
+        out: BlockOutput,
+    ) -> Tensor:
+        """As `_level`, for the vectors of a tube."""
+        bits = motion.to_bits(vectors) if bits_BHWL is None else bits_BHWL.float()
+        if rated:
+            out.rate_bits_B.append(level.rate(state, bits))
+        out.bits.append(bits)
+        out.points.append(bsq.corners(bits))
+        out.soft_bits.append(bits)
+        return level.add(state, vectors)
+
     def inherit_tubes(self) -> None:
         """Start the tube's ends from the key frame's, for a first video stage on image weights: the stem sees
-        how the mean of the frames differs from the frame before, the head adds nothing to that frame, the
+        how the mean of the frames differs from that of the moved frames, the head adds nothing to those, the
         rest is copied."""
         key: Ends = self.ends[BlockKind.KEY.label]  # type: ignore[assignment]
         tube: Ends = self.ends[BlockKind.TUBE.label]  # type: ignore[assignment]
         T = self.config.tube_frames
         fresh = Ends(self.config, BlockKind.TUBE).state_dict()
-        own = {name: fresh[name] for name in fresh if name.startswith(("head.", "motion."))}
+        new = ("head.", "see.", f"levels.{self.config.motion_level}.")
+        own = {name: fresh[name] for name in fresh if name.startswith(new)}
         own["head.weight"] = torch.zeros_like(own["head.weight"])
         own["head.bias"] = torch.zeros_like(own["head.bias"])
         stem = key.stem.weight.detach()
-        own["stem.weight"] = torch.cat([stem.repeat(1, T) / T, -stem], 1)
-        tube.load_state_dict(key.state_dict() | own)
+        stems = stem.repeat(1, T) / T
+        own["stem.weight"] = torch.cat([stems, -stems], 1)
+        copied = {name: value for name, value in key.state_dict().items() if not name.startswith(new)}
+        tube.load_state_dict(copied | own)

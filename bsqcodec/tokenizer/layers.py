@@ -163,41 +163,6 @@ class MemoryAttention(nn.Module):
         return x.reshape(-1, self.heads, 4 * side * side, x.shape[-1])
 
 
-class Motion(nn.Module):
-    """What comes back of the last frame before a tube: for every frame, a vector and a share for each cell
-    of CELL x CELL pixels, interpolated between the cells. Starts with shares of 1 and vectors of 0.
-
-    In float32 whatever autocast says: a vector of 30 pixels has an eighth of a pixel in bf16.
-    """
-
-    CELL = 4
-    PIXELS_PER_UNIT = 4.0
-
-    def __init__(self, width: int, frames: int, patch: int = 8) -> None:
-        super().__init__()
-        self.frames, self.split = frames, patch // self.CELL
-        self.name = nn.Conv2d(width, frames * 3 * self.split**2, 3, padding=1)
-        nn.init.zeros_(self.name.weight)
-        cells = self.split**2
-        self.name.bias = nn.Parameter(torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(cells).repeat(frames))
-
-    def forward(self, state_BHWD: Tensor, frame_BCHW: Tensor) -> Tensor:
-        """share * (moved frame - 0.5), (B, T, C, H, W), float32."""
-        B, C, H, W = frame_BCHW.shape
-        with torch.autocast(state_BHWD.device.type, enabled=False):
-            named = F.pixel_shuffle(self.name(state_BHWD.float().permute(0, 3, 1, 2)), self.split)
-            named = F.interpolate(named, scale_factor=self.CELL, mode="bilinear", align_corners=False)
-            named = named.reshape(B * self.frames, 3, H, W)
-            vectors, share = named[:, :2], named[:, 2:]
-            rows = torch.arange(H, device=vectors.device).float()[:, None].expand(H, W)
-            columns = torch.arange(W, device=vectors.device).float().expand(H, W)
-            places = torch.stack([columns, rows]) + 0.5 + self.PIXELS_PER_UNIT * vectors
-            places = places.permute(0, 2, 3, 1) * places.new_tensor([2 / W, 2 / H]) - 1
-            before = (frame_BCHW - 0.5).repeat_interleave(self.frames, 0)
-            moved: Tensor = F.grid_sample(before, places, padding_mode="border", align_corners=False)
-            return (share * moved).reshape(B, self.frames, C, H, W)
-
-
 class Block(nn.Module):
     """Depthwise 3x3 (position comes from here), windowed attention if asked for, MLP; pre-norm, residual."""
 

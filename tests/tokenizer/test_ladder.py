@@ -1,6 +1,7 @@
 """The ladder: sizes, prefixes of levels, causality in time, one path for encoder and decoder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
 from bsqcodec.pixels import pad
+from bsqcodec.tokenizer import motion
 from bsqcodec.tokenizer.config import PRESETS, LevelConfig, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder, Memory
-from bsqcodec.tokenizer.layers import Motion, WindowAttention
+from bsqcodec.tokenizer.layers import WindowAttention
 
 CONFIG = PRESETS["tiny"]
 LOG_LAMBDA = torch.zeros(1, 1)
@@ -122,8 +124,19 @@ def test_quality_conditions_the_tokens() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(low, high, strict=True))
 
 
-def test_tubes_start_as_the_frame_before() -> None:
+def test_tubes_start_as_the_frame_before_moved() -> None:
     ladder = random_ladder(seed=3)
+    ladder.inherit_tubes()
+    x = frames(64, 64, 5)
+    memory = ladder(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=x[:, :1]).memory
+    tube = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x[:, 1:], memory=memory)
+    vectors = motion.from_bits(tube.bits[1])
+    assert vectors.any()
+    assert torch.allclose(tube.frames_BTCHW, motion.compensate(memory.frame, vectors, 4), atol=1e-5)
+
+
+def test_tubes_without_a_motion_level_stay_where_they_are() -> None:
+    ladder = random_ladder(replace(CONFIG, motion_level=None), seed=3)
     ladder.inherit_tubes()
     x = frames(64, 64, 5)
     memory = ladder(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=x[:, :1]).memory
@@ -131,15 +144,13 @@ def test_tubes_start_as_the_frame_before() -> None:
     assert torch.allclose(tube.frames_BTCHW, memory.frame[:, None].expand_as(tube.frames_BTCHW), atol=1e-5)
 
 
-def test_motion_moves_the_frame_by_its_vectors() -> None:
-    motion = Motion(8, 2)
-    with torch.no_grad():  # 3 pixels to the right and 1 up in the second frame, half of it
-        motion.name.bias.view(2, 3, 4)[1] = torch.tensor([-3 / 4, 1 / 4, 0.5])[:, None]
-        frame = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0))
-        moved = motion(torch.zeros(1, 4, 5, 8), frame)
-    assert torch.allclose(moved[:, 0], frame - 0.5, atol=1e-5)
-    expected = 0.5 * (frame[..., 1:, :-3] - 0.5)
-    assert torch.allclose(moved[:, 1, :, :-1, 3:], expected, atol=1e-5)
+def test_vectors_are_not_needed_before_their_level() -> None:
+    x = frames(64, 64, 5)
+    memory = LADDER(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=x[:, :1]).memory
+    first = LADDER(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x[:, 1:], memory=memory, levels=1)
+    assert len(first.bits) == 1
+    again = LADDER(BlockKind.TUBE, LOG_LAMBDA, bits=first.bits, memory=memory)
+    assert torch.allclose(again.frames_BTCHW, first.frames_BTCHW, atol=1e-5)
 
 
 def slow_window_attention(layer: WindowAttention, x_BHWD: torch.Tensor) -> torch.Tensor:
@@ -194,6 +205,9 @@ def test_window_attention_against_a_slow_one(shift: bool, size: tuple[int, int])
         lambda: TokenizerConfig((LevelConfig(8, 4), LevelConfig(16, 4)), (32, 32, 32), (1, 1, 1), (1, 1, 1)),
         lambda: TokenizerConfig((LevelConfig(8, 4),), (33, 32, 32), (1, 1, 1), (1, 1, 1)),
         lambda: TokenizerConfig.from_dict({"levels": [{"stride": 8}]}),
+        lambda: replace(CONFIG, motion_level=4),
+        lambda: replace(CONFIG, motion_level=0),
+        lambda: replace(CONFIG, tube_frames=3, levels=(LevelConfig(32, 16), LevelConfig(16, 32))),
     ],
 )
 def test_bad_configurations(broken: Callable[[], TokenizerConfig]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.machine import half_precision
-from bsqcodec.tokenizer.config import RATE_STEPS
+from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 from bsqtrain.clips import ClipSampler
 from bsqtrain.pictures import CropSampler
@@ -27,18 +27,24 @@ class Tokeniser:
 
     @torch.no_grad()
     def clips(self, x_BTCHW: Tensor, rates: list[int]) -> list[Clip]:
-        """Tokens of whole GOPs: a key frame, then tubes. One rate a sample."""
+        """Tokens of whole GOPs: a key frame, then tubes. One rate a sample: of a key frame alone, or of the
+        tubes, where the key frame's is KEY_RATE_BONUS above."""
         config = self.ladder.config
-        log_lambda = torch.tensor([[config.lambda_of(rate)] for rate in rates], device=self.device).log()
         x = x_BTCHW.to(self.device)
         blocks = [x[:, :1], *(torch.split(x[:, 1:], config.tube_frames, 1) if x.shape[1] > 1 else ())]
+        bonus = KEY_RATE_BONUS if len(blocks) > 1 else 0
+        key_rates = [min(RATE_STEPS, rate + bonus) for rate in rates]
+        key_log_lambda, log_lambda = (
+            torch.tensor([[config.lambda_of(rate)] for rate in each], device=self.device).log()
+            for each in (key_rates, rates)
+        )
         memory: Memory | None = None
         coded: list[list[Tensor]] = []
         for number, block in enumerate(blocks):
             with half_precision(self.device):
                 out = self.ladder(
                     BlockKind.TUBE if number else BlockKind.KEY,
-                    log_lambda,
+                    log_lambda if number else key_log_lambda,
                     frames_BTCHW=block,
                     memory=memory,
                     synthesise=len(blocks) > 1,
@@ -46,8 +52,8 @@ class Tokeniser:
             memory = out.memory
             coded.append([bits.to(torch.uint8).cpu() for bits in out.bits])
         return [
-            Clip.from_bits(rate, rate, [[bits[number].numpy() for bits in block] for block in coded])
-            for number, rate in enumerate(rates)
+            Clip.from_bits(key_rate, rate, [[bits[number].numpy() for bits in block] for block in coded])
+            for number, (key_rate, rate) in enumerate(zip(key_rates, rates, strict=True))
         ]
 
 

@@ -46,7 +46,8 @@ class VideoRecipe:
 
 
 class VideoObjective(nn.Module):
-    """Clips -> loss, the mean over the blocks of D + lambda * bpp."""
+    """Clips -> loss, the mean over the blocks of D + lambda * bpp; lambda of key frames is lower, as it will
+    be in the encoder."""
 
     def __init__(self, ladder: Ladder, recipe: VideoRecipe, device: torch.device) -> None:
         super().__init__()
@@ -64,7 +65,8 @@ class VideoObjective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         frames = self.ladder.config.tube_frames
         with torch.set_grad_enabled(not self.recipe.freeze_key and torch.is_grad_enabled()):
-            loss, figures, memory = self._key(x_BTCHW[:, :1], log_lambda_B1, keep, warm)
+            key_log_lambda_B1 = self.ladder.config.key_log_lambda(log_lambda_B1)
+            loss, figures, memory = self._key(x_BTCHW[:, :1], key_log_lambda_B1, keep, warm)
         blocks = torch.split(x_BTCHW[:, 1:], frames, 1)
         if self.recipe.freeze_key:
             loss = loss.detach()

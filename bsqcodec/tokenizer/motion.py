@@ -1,0 +1,157 @@
+"""Motion of a tube: vectors for cells of 16x16 pixels, and the bits that they are coded as.
+
+# B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels
+
+A vector says where in the frame before the tube a cell of one of its frames comes from, in half pixels, rows
+then columns, -128..127. There is one for each of A anchors, frames at equal distances of which the last is
+one; vectors of the frames between are interpolated, with 0 for the frame before the tube. The bits of all
+vectors of a cell are a token of the tube's motion level (`TokenizerConfig.motion_level`). Networks do not
+choose them: the encoder searches them (motion_search.py).
+
+Code of a cell: for every anchor and component the residual v - p as two's digits of base 16, -8..7, each a
+sign bit and three bits of magnitude (sign alone: -8), high digit first; residuals are modulo 256. p is the
+line through the two anchors before (the frame before the tube counts as one that has not moved) plus the
+median of how far the cells to the left, above, and above to the right are off that line; in the first row
+that of the left cell; in the first and in the last column that of the cell above stands in for what is not
+there.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
+
+STEPS_PER_PIXEL = 2
+
+
+def to_bits(vectors_BhwA2: Tensor) -> Tensor:
+    """The code, (B, h, w, 16 * A) of {0, 1}, float32. Vectors are int64."""
+    off_BhwA2 = vectors_BhwA2 - _lines(vectors_BhwA2)
+    residual = off_BhwA2 - _medians(off_BhwA2)
+    residual = (residual + 128) % 256 - 128
+    low = (residual + 8) % 16 - 8
+    digits = torch.stack([(residual - low) // 16, low], -1)  # the high one reaches 8, which is -8 modulo 16
+    digits = torch.where(digits < 0, 8 | (-digits & 7), digits)
+    bits = digits[..., None] >> torch.arange(3, -1, -1, device=digits.device) & 1
+    return bits.flatten(3).float()
+
+
+def from_bits(bits_BhwL: Tensor) -> Tensor:
+    """The vectors (B, h, w, A, 2), int64; the inverse of `to_bits`. Any bits are some vectors."""
+    B, h, w, L = bits_BhwL.shape
+    weights = torch.tensor([8, 4, 2, 1], device=bits_BhwL.device)
+    codes = (bits_BhwL.long().view(B, h, w, L // ANCHOR_BITS, 2, 2, 4) * weights).sum(-1)
+    digits = torch.where(codes > 8, -(codes & 7), torch.where(codes == 8, -8, codes))
+    residuals = (16 * digits[..., 0] + digits[..., 1]).cpu()
+    vectors = torch.zeros_like(residuals)
+    for clip in range(B):
+        for component in range(2):
+            before, last = [[0] * w] * h, [[0] * w] * h
+            for anchor in range(L // ANCHOR_BITS):
+                lines = [
+                    [2 * a - b for a, b in zip(*rows, strict=True)] for rows in zip(last, before, strict=True)
+                ]
+                before, last = last, _undo(residuals[clip, :, :, anchor, component].tolist(), lines)
+                vectors[clip, :, :, anchor, component] = torch.tensor(last)
+    return vectors.to(bits_BhwL.device)
+
+
+def _undo(residuals: list[list[int]], lines: list[list[int]]) -> list[list[int]]:
+    """One component of one anchor of all cells, row by row."""
+    found, above = [], None
+    for row, line in zip(residuals, lines, strict=True):
+        off: list[int] = []
+        vectors = []
+        for column, residual in enumerate(row):
+            left = off[-1] if off else 0
+            if above is None:
+                guess = left
+            elif column in (0, len(row) - 1):
+                guess = above[column]
+            else:
+                guess = sorted((left, above[column], above[column + 1]))[1]
+            vector = (line[column] + guess + residual + 128) % 256 - 128
+            vectors.append(vector)
+            off.append(vector - line[column])
+        found.append(vectors)
+        above = off
+    return found
+
+
+def _lines(vectors_BhwA2: Tensor) -> Tensor:
+    """Where the line through the two anchors before each would take it."""
+    padded = F.pad(vectors_BhwA2, (0, 0, 2, 0))
+    return 2 * padded[:, :, :, 1:-1] - padded[:, :, :, :-2]
+
+
+def _medians(x_BhwA2: Tensor) -> Tensor:
+    """The guess at each cell from those coded before it."""
+    first = F.pad(x_BhwA2[:, :1, :-1], (0, 0, 0, 0, 1, 0))
+    above, left = x_BhwA2[:, :-1], x_BhwA2[:, 1:]
+    left = torch.cat([above[:, :, :1], left[:, :, :-1]], 2)
+    right = torch.cat([above[:, :, 1:], above[:, :, -1:]], 2)
+    return torch.cat([first, torch.stack([left, above, right]).median(0).values], 1)
+
+
+def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
+    """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32."""
+    anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / STEPS_PER_PIXEL
+    count = vectors_BhwA2.shape[3]
+    places = [(frame + 1) * count / frames for frame in range(frames)]
+    between = [(min(int(place), count - 1), place) for place in places]
+    return torch.stack([torch.lerp(anchors[..., a, :], anchors[..., a + 1, :], p - a) for a, p in between], 1)
+
+
+@lru_cache(maxsize=16)
+def _blend(size: int, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """For the pixels along an axis, the two cells whose middles are nearest, and their shares."""
+    place = (torch.arange(size) + 0.5) * cells / size - 0.5
+    first = place.floor()
+    share = place - first
+    low, high = first.clamp(min=0).long(), (first + 1).clamp(max=cells - 1).long()
+    return (low, 1 - share), (high, share)
+
+
+def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
+    """The frame as the vectors move it, (B, T, C, H, W), float32.
+
+    Overlapped blocks: every pixel is the mean of what the vectors of the four nearest cells bring there,
+    weighted by how near their middles are. In float32 whatever autocast says: places need it.
+    """
+    B, C, H, W = frame_BCHW.shape
+    h, w = vectors_BhwA2.shape[1:3]
+    device = frame_BCHW.device
+    with torch.autocast(device.type, enabled=False):
+        moves = in_frames(vectors_BhwA2, frames).flatten(0, 1)
+        before = frame_BCHW.float().repeat_interleave(frames, 0)
+        found = torch.zeros_like(before)
+        for rows, row_share in _blend(H, h):
+            for columns, column_share in _blend(W, w):
+                moved = moves[:, rows.to(device)][:, :, columns.to(device)]
+                share = (row_share[:, None] * column_share).to(device)
+                found = found + share * _taken(before, moved)
+    return found.view(B, frames, C, H, W)
+
+
+def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:
+    """Features on a grid of some stride, each taken from where its cell's vector points. moves: pixels."""
+    _, H, W, _ = x_BHWD.shape
+    with torch.autocast(x_BHWD.device.type, enabled=False):
+        moves = moves_Bhw2.permute(0, 3, 1, 2)
+        moves = F.interpolate(moves, size=(H, W), mode="nearest" if stride <= CELL else "area")
+        found = _taken(x_BHWD.float().permute(0, 3, 1, 2), moves.permute(0, 2, 3, 1) / stride)
+    return found.permute(0, 2, 3, 1).to(x_BHWD.dtype)
+
+
+def _taken(x_BCHW: Tensor, moves_BHW2: Tensor) -> Tensor:
+    """Every pixel from as far away as its vector says, bilinear; the border goes on beyond the frame."""
+    _, _, H, W = x_BCHW.shape
+    rows = torch.arange(H, device=x_BCHW.device)[:, None] + 0.5 + moves_BHW2[..., 0]
+    columns = torch.arange(W, device=x_BCHW.device) + 0.5 + moves_BHW2[..., 1]
+    places = torch.stack([columns * (2 / W) - 1, rows * (2 / H) - 1], -1)
+    return F.grid_sample(x_BCHW, places, mode="bilinear", padding_mode="border", align_corners=False)

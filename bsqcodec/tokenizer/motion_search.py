@@ -1,0 +1,196 @@
+"""Search for the vectors of a tube in the encoder: what they bring against what they cost.
+
+# B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels · s reduction
+
+From pictures reduced eight times, where all vectors are tried, down to half pixels, where each is compared
+with its surroundings and its neighbours' vectors, as x264 and others do. Judged by squared differences of
+luma, and by how far a vector is off those around it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bsqcodec.tokenizer.config import CELL
+from bsqcodec.tokenizer.motion import STEPS_PER_PIXEL
+
+COARSEST = 8
+"""Reduction at which every vector is tried."""
+
+REACH = 63
+"""Pixels that a vector may be long along each axis."""
+
+ERROR_WEIGHT = 20.0
+"""What a squared difference of a pixel counts as in D (see `distortion`): more than its own share of 4, as
+MS-SSIM falls with it."""
+
+ROUNDS = 3
+"""Comparisons with surroundings and neighbours at half pixels."""
+
+_AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
+_BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.no_grad()
+def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anchors: int) -> Tensor:
+    """Vectors of a tube, (B, h, w, A, 2), int64, see motion.py.
+
+    frames_BTCHW: 0..1, sides multiples of 32. before_BCHW: the decoded frame before them. lagrangian_B:
+    lambda.
+    """
+    with torch.autocast(frames_BTCHW.device.type, enabled=False):
+        T = frames_BTCHW.shape[1]
+        cost = lagrangian_B.float() * anchors / (T * ERROR_WEIGHT)  # of a bit, in squared differences
+        before = _luma(before_BCHW.float())
+        last = torch.zeros(1, device=before.device, dtype=torch.int64)
+        line = last
+        found = []
+        for anchor in range(anchors):
+            frame = _luma(frames_BTCHW[:, (anchor + 1) * T // anchors - 1].float())
+            vectors = _Anchor(before, frame, cost[:, None, None]).search(line)
+            line, last = 2 * vectors - last, vectors
+            found.append(vectors)
+    return torch.stack(found, 3)
+
+
+def _luma(x_BCHW: Tensor) -> Tensor:
+    return 0.299 * x_BCHW[:, 0] + 0.587 * x_BCHW[:, 1] + 0.114 * x_BCHW[:, 2]
+
+
+class _Anchor:
+    """The search for one anchor. cost_B11: of a bit, in squared differences of a pixel."""
+
+    def __init__(self, before_BHW: Tensor, frame_BHW: Tensor, cost_B11: Tensor) -> None:
+        self._before, self._frame, self._cost = before_BHW, frame_BHW, cost_B11
+
+    def search(self, line_Bhw2: Tensor) -> Tensor:
+        """Vectors in half pixels, (B, h, w, 2). line: where they are expected, or one 0."""
+        vectors = self._coarsest()
+        reduction = COARSEST
+        while reduction > 2:
+            reduction //= 2
+            before, frame = _reduced(self._before, reduction), _reduced(self._frame, reduction)
+            errors = _Errors(before, frame, CELL // reduction, 1)
+            vectors = 2 * vectors
+            choices = [*_stepped(vectors, 1), *_neighbours(vectors)]
+            vectors = self._cheapest(errors, vectors, choices, None)
+        vectors = vectors * reduction * STEPS_PER_PIXEL
+        line = line_Bhw2.expand_as(vectors)
+        errors = _Errors(_upsampled(self._before), self._frame, CELL, STEPS_PER_PIXEL)
+        start = [*_stepped(vectors, STEPS_PER_PIXEL), torch.zeros_like(vectors), line]
+        vectors = self._cheapest(errors, vectors, start, line)
+        for _ in range(ROUNDS):
+            choices = [*_stepped(vectors, 1), *(beside + line for beside in _neighbours(vectors - line))]
+            vectors = self._cheapest(errors, vectors, choices, line)
+        return vectors
+
+    def _coarsest(self) -> Tensor:
+        """The best of all vectors at the coarsest reduction, in its pixels."""
+        before, frame = _reduced(self._before, COARSEST), _reduced(self._frame, COARSEST)
+        B, H, W = frame.shape
+        side, reach = CELL // COARSEST, REACH // COARSEST
+        padded = F.pad(before[:, None], (reach,) * 4, mode="replicate")[:, 0]
+        best = frame.new_full((B, H // side, W // side), math.inf)
+        vectors = torch.zeros(*best.shape, 2, device=frame.device, dtype=torch.int64)
+        for row in range(-reach, reach + 1):
+            for column in range(-reach, reach + 1):
+                there = padded[:, reach + row : reach + row + H, reach + column : reach + column + W]
+                errors = F.avg_pool2d((there - frame).square()[:, None], side)
+                # The cells around have a say: at this size a cell is too small to know on its own.
+                errors = F.avg_pool2d(errors, 3, 1, 1, count_include_pad=False)[:, 0] * CELL**2
+                steps = COARSEST * STEPS_PER_PIXEL
+                bits = math.log2((1 + steps * abs(row)) * (1 + steps * abs(column)))
+                total = errors + self._cost * bits
+                better = total < best
+                best = torch.where(better, total, best)
+                vectors[better] = torch.tensor([row, column], device=vectors.device)
+        return vectors
+
+    def _cheapest(
+        self,
+        errors: _Errors,
+        vectors: Tensor,
+        choices: Iterable[Tensor],
+        line: Tensor | None,
+    ) -> Tensor:
+        """For every cell the vector itself or the choice that costs least. line: with it, what vectors cost
+        counts too."""
+        around = None if line is None else _neighbours(vectors - line)
+
+        def total(choice: Tensor) -> Tensor:
+            lost = errors(choice) * CELL**2
+            if around is None or line is None:
+                return lost
+            bits = torch.stack([_bits(choice - line - beside) for beside in around]).mean(0)
+            return lost + self._cost * bits
+
+        best = total(vectors)
+        for choice in choices:
+            choice = choice.clamp(-errors.limit, errors.limit)
+            cost = total(choice)
+            better = cost < best
+            best = torch.where(better, cost, best)
+            vectors = torch.where(better[..., None], choice, vectors)
+        return vectors
+
+
+def _bits(off_Bhw2: Tensor) -> Tensor:
+    """What a vector costs, about, that is so far off its guess."""
+    far = off_Bhw2.abs().float()
+    return (2 * torch.log2(1 + far) + 0.7 * (far > 0)).sum(-1)
+
+
+class _Errors:
+    """Mean squared differences of cells from where their vectors point.
+
+    cell: pixels along its side. scale: steps of a vector in a pixel; `before` is so many times as large as
+    the frame. limit: the longest vector along an axis, in steps.
+    """
+
+    def __init__(self, before_BHW: Tensor, frame_BHW: Tensor, cell: int, scale: int) -> None:
+        _, H, W = frame_BHW.shape
+        self._frame, self._cell = frame_BHW, cell
+        self.limit = edge = REACH * scale * cell // CELL
+        padded = F.pad(before_BHW[:, None], (edge,) * 4, mode="replicate")
+        self._before, self._wide = padded.flatten(1), padded.shape[-1]
+        rows = (scale * torch.arange(H, device=frame_BHW.device) + edge) * self._wide
+        places = rows[:, None] + scale * torch.arange(W, device=frame_BHW.device) + edge
+        self._places = places.view(H // cell, cell, W // cell, cell)
+
+    def __call__(self, vectors_Bhw2: Tensor) -> Tensor:
+        """(B, h, w); vectors no longer than `limit`."""
+        steps = vectors_Bhw2[..., 0] * self._wide + vectors_Bhw2[..., 1]
+        places = self._places + steps[:, :, None, :, None]
+        there = self._before.gather(1, places.flatten(1)).view_as(self._frame)
+        return F.avg_pool2d((there - self._frame).square_()[:, None], self._cell)[:, 0]
+
+
+def _reduced(x_BHW: Tensor, factor: int) -> Tensor:
+    return F.avg_pool2d(x_BHW[:, None], factor)[:, 0]
+
+
+def _upsampled(x_BHW: Tensor) -> Tensor:
+    """Twice as large, bilinear: pixel (2y, 2x) is (y, x), and the border goes on."""
+    _, H, W = x_BHW.shape
+    padded = F.pad(x_BHW[:, None], (0, 1, 0, 1), mode="replicate")
+    size = (2 * H + 1, 2 * W + 1)
+    return F.interpolate(padded, size=size, mode="bilinear", align_corners=True)[:, 0, :-1, :-1].contiguous()
+
+
+def _stepped(vectors: Tensor, step: int) -> list[Tensor]:
+    """One step away in all eight directions."""
+    return [vectors + step * torch.tensor(way, device=vectors.device) for way in _AROUND]
+
+
+def _neighbours(vectors: Tensor) -> list[Tensor]:
+    """What the cells above, below, to the left and to the right of each have."""
+    _, h, w, _ = vectors.shape
+    padded = torch.cat([vectors[:, :1], vectors, vectors[:, -1:]], 1)
+    padded = torch.cat([padded[:, :, :1], padded, padded[:, :, -1:]], 2)
+    return [padded[:, 1 + row : 1 + row + h, 1 + column : 1 + column + w] for row, column in _BESIDE]

@@ -1,0 +1,155 @@
+"""Motion of tubes: the code of the vectors, what they move, and the search for them."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bsqcodec import samples
+from bsqcodec.tokenizer import motion
+from bsqcodec.tokenizer.motion_search import search
+
+
+def plain_code(vectors: Tensor) -> Tensor:
+    """`to_bits` of one clip as the module's description says it, cell by cell."""
+    rows, columns, anchors, _ = vectors.shape
+    bits = torch.zeros(rows, columns, 16 * anchors)
+    for component in range(2):
+        for anchor in range(anchors):
+
+            def at(y: int, x: int, number: int, component: int = component) -> int:
+                return 0 if number < 0 else int(vectors[y, x, number, component])
+
+            def off(y: int, x: int, anchor: int = anchor) -> int:
+                return at(y, x, anchor) - (2 * at(y, x, anchor - 1) - at(y, x, anchor - 2))
+
+            for y in range(rows):
+                for x in range(columns):
+                    if y == 0:
+                        guess = off(0, x - 1) if x else 0
+                    elif x in (0, columns - 1):
+                        guess = off(y - 1, x)
+                    else:
+                        guess = sorted([off(y, x - 1), off(y - 1, x), off(y - 1, x + 1)])[1]
+                    residual = (off(y, x) - guess + 128) % 256 - 128
+                    low = (residual + 8) % 16 - 8
+                    code = ""
+                    for digit in ((residual - low) // 16, low):
+                        digit = -8 if digit == 8 else digit
+                        code += f"{int(digit < 0)}{abs(digit) % 8:03b}"
+                    start = 16 * anchor + 8 * component
+                    bits[y, x, start : start + 8] = torch.tensor([float(bit) for bit in code])
+    return bits
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 5), st.integers(1, 4))
+def test_the_code_of_vectors(seed: int, rows: int, columns: int, anchors: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    spread = 10 ** (1 + seed % 3)
+    shape = (2, rows, columns, anchors, 2)
+    vectors = torch.randint(-spread, spread, shape, generator=generator).clamp(-128, 127)
+    bits = motion.to_bits(vectors)
+    for clip in range(2):
+        assert torch.equal(bits[clip], plain_code(vectors[clip]))
+    assert torch.equal(motion.from_bits(bits), vectors)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_any_bits_are_vectors_and_no_two_are_the_same(seed: int) -> None:
+    bits = torch.randint(0, 2, (1, 4, 5, 32), generator=torch.Generator().manual_seed(seed)).float()
+    vectors = motion.from_bits(bits)
+    assert int(vectors.abs().max()) <= 128
+    assert torch.equal(motion.to_bits(vectors), bits)
+
+
+def test_small_steps_between_neighbours_are_few_ones() -> None:
+    vectors = torch.full((1, 6, 8, 2, 2), 40)
+    vectors[..., 1, :] = 80  # as far again in the second half of the tube
+    bits = motion.to_bits(vectors)
+    assert int(bits[:, 1:].sum()) == 0
+    assert int(bits[:, 0, 1:].sum()) == 0
+
+
+def test_frames_between_anchors() -> None:
+    vectors = torch.tensor([[4, -8], [4, -16]])[None, None, None]
+    rows = motion.in_frames(vectors, 4)[0, :, 0, 0]
+    assert rows.tolist() == [[1, -2], [2, -4], [2, -6], [2, -8]]
+
+
+def test_the_frame_moves_by_its_vectors() -> None:
+    frame = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    vectors = torch.tensor([2, -6]).expand(1, 4, 6, 1, 2)  # a pixel from below, three from the left
+    moved = motion.compensate(frame, vectors, 1)[:, 0]
+    assert torch.allclose(moved[..., :-1, 3:], frame[..., 1:, :-3], atol=1e-4)
+    assert torch.allclose(moved[..., :-1, 0], frame[..., 1:, 0], atol=1e-4)  # the border goes on
+
+
+def test_cells_overlap() -> None:
+    """Half way between two cells that move apart, a pixel is the mean of both."""
+    frame = torch.arange(64.0).expand(1, 3, 32, 64) / 64
+    vectors = torch.zeros(1, 2, 4, 1, 2, dtype=torch.int64)
+    vectors[:, :, 2:, :, 1] = 8  # 4 pixels from the right
+    moved = motion.compensate(frame, vectors, 1)[0, 0, 0, 16]
+    assert moved[:24].tolist() == pytest.approx((torch.arange(24) / 64).tolist(), abs=1e-5)
+    between = (moved[31] + moved[32]) / 2
+    assert float(between) == pytest.approx((31.5 + 2) / 64, abs=1e-5)
+    assert moved[40:56].tolist() == pytest.approx(((torch.arange(40, 56) + 4) / 64).tolist(), abs=1e-5)
+
+
+def test_features_move_with_their_cells() -> None:
+    features = torch.rand(1, 8, 12, 5, generator=torch.Generator().manual_seed(0))
+    moves = torch.tensor([8.0, -16.0]).expand(1, 4, 6, 2)
+    moved = motion.moved_features(features, moves, 8)
+    assert torch.allclose(moved[:, :-1, 2:], features[:, 1:, :-2], atol=1e-4)
+
+
+def moving_view(shift: tuple[int, int], frames: int = 4) -> tuple[Tensor, Tensor]:
+    """A view of the bundled photograph, and the frames of a tube in which it moves by so much each."""
+    picture = torch.from_numpy(samples.picture()).permute(2, 0, 1).float() / 255
+
+    def view(number: int) -> Tensor:
+        top, left = 100 + shift[0] * number, 150 + shift[1] * number
+        return picture[:, top : top + 96, left : left + 128]
+
+    return view(0)[None], torch.stack([view(number + 1) for number in range(frames)])[None]
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (1, -2), (-4, 7), (6, 12)])
+def test_the_search_finds_how_a_view_moves(shift: tuple[int, int]) -> None:
+    before, frames = moving_view(shift)
+    vectors = search(frames, before, torch.tensor([0.1]), 2)
+    rows, columns = shift
+    top, left = torch.meshgrid(torch.arange(0, 96, 16), torch.arange(0, 128, 16), indexing="ij")
+    for anchor, count in enumerate((2, 4)):
+        y, x = top + count * rows, left + count * columns
+        seen = (y >= 0) & (y + 16 <= 96) & (x >= 0) & (x + 16 <= 128)  # in the frame before, too
+        found = vectors[0, :, :, anchor][seen]
+        right = (found == 2 * count * torch.tensor(shift)).all(-1).float().mean()
+        assert float(right) >= 0.9
+
+
+def test_bits_that_cost_more_are_fewer() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, frames = moving_view((1, 1))
+    frames = frames + 0.05 * torch.randn(frames.shape, generator=generator)
+    cheap, dear = (search(frames, before, torch.tensor([price]), 2) for price in (1e-4, 2.0))
+    assert int(motion.to_bits(dear).sum()) < int(motion.to_bits(cheap).sum())
+
+
+def test_samples_are_searched_on_their_own() -> None:
+    views = [moving_view(shift) for shift in ((0, 3), (2, -1))]
+    prices = torch.tensor([0.01, 1.0])
+    together = search(
+        torch.cat([frames for _, frames in views]), torch.cat([before for before, _ in views]), prices, 2
+    )
+    for number, (before, frames) in enumerate(views):
+        alone = search(frames, before, prices[number : number + 1], 2)
+        assert torch.equal(together[number : number + 1], alone)
+
+
+def test_the_smallest_frame() -> None:
+    vectors = search(torch.rand(1, 4, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.tensor([1.0]), 2)
+    assert vectors.shape == (1, 2, 2, 2, 2)
