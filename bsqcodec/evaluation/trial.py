@@ -19,6 +19,7 @@ from bsqcodec.evaluation.containers import payload_bytes
 from bsqcodec.evaluation.ffmpeg import Ffmpeg, Vmaf
 from bsqcodec.evaluation.measures import FrameScore, score_frame
 from bsqcodec.evaluation.sources import Item, Kind, Source, digest
+from bsqcodec.metrics.flicker import StepError
 from bsqcodec.metrics.lpips import load_lpips
 
 T = TypeVar("T")
@@ -99,6 +100,7 @@ def run_trial(trial: Trial) -> Result:
         scores: list[FrameScore] = []
         references = Source(item).rgb_frames()
         lpips = None if trial.judges.lpips is None else load_lpips(*trial.judges.lpips)
+        steps = StepError()
         vmaf = None
         if trial.judges.vmaf is not None and item.kind is Kind.CLIP:
             vmaf = Vmaf(trial.judges.vmaf, source.info, Path(folder))
@@ -108,7 +110,7 @@ def run_trial(trial: Trial) -> Result:
                 raise InputError(
                     f"{item.path}: {codec.name} gave more frames than the source's {len(scores)}"
                 )
-            scores.append(score_frame(reference, picture, lpips))
+            scores.append(score_frame(reference, picture, lpips, steps))
             if vmaf is not None:
                 vmaf.add(reference, picture)
             decode_seconds = seconds

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bsqcodec.metrics.flicker import StepError
 from bsqcodec.metrics.ms_ssim import ms_ssim, ms_ssim_db
 from bsqcodec.metrics.pair import PairError
 from bsqcodec.metrics.psnr import mse, psnr_of_mse
@@ -13,11 +14,15 @@ from bsqcodec.metrics.ssim import ssim
 
 @dataclass(frozen=True)
 class FrameScore:
-    """How close one frame is to its reference; None where the frame is too small for a figure."""
+    """How close one frame is to its reference; None where the frame is too small for a figure.
+
+    step_mse: of how it differs from the frame before, None for the first.
+    """
 
     mse: float
     ssim: float | None
     ms_ssim: float | None
+    step_mse: float | None = None
 
     @property
     def psnr(self) -> float:
@@ -45,6 +50,13 @@ class Comparison:
         return psnr_of_mse(sum(frame.mse for frame in self.frames) / len(self.frames))
 
     @property
+    def psnr_of_steps(self) -> float | None:
+        """PSNR of the differences between each frame and the one before, dB: low where a clip flickers; None
+        for a still."""
+        steps = _mean([frame.step_mse for frame in self.frames[1:]])
+        return None if steps is None else psnr_of_mse(steps)
+
+    @property
     def ssim(self) -> float | None:
         return _mean([frame.ssim for frame in self.frames])
 
@@ -64,12 +76,13 @@ def score_frames(reference: Iterable[np.ndarray], other: Iterable[np.ndarray]) -
     Raises PairError where two frames differ in size, and at the end where one side has frames left.
     """
     left, right = iter(reference), iter(other)
-    pairs = 0
+    pairs, steps = 0, StepError()
     for frame in left:
         partner = next(right, None)
         if partner is None:
             raise _counts_differ(pairs + 1 + _count(left), pairs)
-        yield FrameScore(mse(frame, partner), ssim(frame, partner), ms_ssim(frame, partner))
+        error = mse(frame, partner)
+        yield FrameScore(error, ssim(frame, partner), ms_ssim(frame, partner), steps(frame, partner))
         pairs += 1
     surplus = _count(right)
     if surplus:
@@ -78,7 +91,7 @@ def score_frames(reference: Iterable[np.ndarray], other: Iterable[np.ndarray]) -
 
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _count(rest: Iterator[np.ndarray]) -> int:

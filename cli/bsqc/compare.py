@@ -58,6 +58,7 @@ def _as_object(result: Comparison, *, per_frame: bool) -> dict[str, Any]:
         "frames": len(result.frames),
         "psnr": _finite(result.psnr),
         "psnr_of_mean_mse": _finite(result.psnr_of_mean_mse),
+        "psnr_of_steps": _finite(result.psnr_of_steps),
         "ssim": result.ssim,
         "ms_ssim": result.ms_ssim,
         "ms_ssim_db": _finite(result.ms_ssim_db),
@@ -85,6 +86,8 @@ def _lines(result: Comparison, *, per_frame: bool) -> Iterator[str]:
     if count > 1:
         psnr += f" (mean of frames), {result.psnr_of_mean_mse:.3f} dB (of the mean squared error)"
     yield f"PSNR     {psnr}"
+    if result.psnr_of_steps is not None:
+        yield f"steps    {result.psnr_of_steps:.3f} dB (PSNR of the differences between frames)"
     yield f"SSIM     {_text(result.ssim)}"
     decibels = "" if result.ms_ssim_db is None else f" ({result.ms_ssim_db:.3f} dB)"
     yield f"MS-SSIM  {_text(result.ms_ssim)}{decibels}"

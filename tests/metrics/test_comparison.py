@@ -23,6 +23,17 @@ def test_means_over_frames() -> None:
     assert comparison.ms_ssim_db is None
 
 
+def test_flicker_is_what_changes_between_frames() -> None:
+    reference = [flat(100), flat(110), flat(120)]
+    shifted = Comparison(tuple(score_frames(reference, [flat(103), flat(113), flat(123)])))
+    assert [frame.step_mse for frame in shifted.frames] == [None, 0, 0]
+    assert shifted.psnr_of_steps == math.inf
+    flickering = Comparison(tuple(score_frames(reference, [flat(103), flat(107), flat(123)])))
+    assert [frame.step_mse for frame in flickering.frames] == [None, 36, 36]
+    assert flickering.psnr_of_steps == pytest.approx(10 * math.log10(65025 / 36))
+    assert Comparison(tuple(score_frames(reference[:1], reference[:1]))).psnr_of_steps is None
+
+
 def test_ms_ssim_is_averaged_before_it_becomes_decibels() -> None:
     rng = np.random.default_rng(0)
     reference = rng.integers(0, 256, (2, 176, 176, 3), np.uint8)
