@@ -218,17 +218,37 @@ def prior(
 @train.command()
 @click.argument("tokenizer", type=PATH)
 @click.argument("data", nargs=-1, required=True, type=PATH, metavar="DATA...")
-@click.option("--count", type=click.IntRange(1), metavar="N", help="so many pictures only")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="so many pictures or clips only")
+@click.option(
+    "--tubes", type=click.IntRange(1), metavar="N", help="clips, in GOPs of a key frame and N tubes"
+)
 @json_option
 @device_option
-def measure(tokenizer: Path, data: tuple[Path, ...], count: int | None, as_json: bool, device: str) -> None:
-    """Figures of TOKENIZER, a checkpoint or weights, on the pictures held out in the folders DATA.
+def measure(
+    tokenizer: Path,
+    data: tuple[Path, ...],
+    count: int | None,
+    tubes: int | None,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Figures of TOKENIZER, a checkpoint or weights, on the pictures held out in the folders DATA, or with
+    --tubes on the clips.
 
-    Ten rates; bits per pixel are the side prior's: to compare tokenizers by, more than a stream has.
+    Some rates; bits per pixel are the side prior's: to compare tokenizers by, more than a stream has.
     """
-    from bsqtrain import stages
+    from bsqtrain import measure_clips, stages
 
     console = Console(as_json=as_json)
+    if tubes is not None:
+        clips = stages.measure_clips(
+            stages.load_ladder(tokenizer, "base"), data, tubes, count, device, console.say
+        )
+        if as_json:
+            console.result({"tokenizer": str(tokenizer)} | measure_clips.as_object(*clips))
+        else:
+            click.echo("\n".join(measure_clips.lines(*clips)))
+        return
     found = stages.measure_pictures(stages.load_ladder(tokenizer, "base"), data, count, device, console.say)
     if as_json:
         console.result({"tokenizer": str(tokenizer)} | found.as_object())

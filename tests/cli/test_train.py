@@ -62,6 +62,12 @@ def test_from_pictures_to_a_model(run: Run, folders: tuple[Path, Path], media: P
     priors = ("--tokens", keys, "--tokens", tubes, "--key", key, "--tube", tube)
     train("export", tokenizer, "--name", "mine", "--out", model, *priors)
 
+    clips.joinpath("1.mp4").rename(clips / "10.mp4")
+    measured = ("train", "measure", model, clips, "--tubes", 2, "--device", "cpu")
+    found = json.loads(run(*measured, "--json").stdout)
+    assert found["clips"] == 1
+    assert f"{found['points'][0]['cost']:.4f}" in run(*measured).stdout.splitlines()[1]
+
     stream = tmp_path / "clip.bsq"
     run("encode", media / "clip", stream, "--model", model)
     run("decode", stream, f"{tmp_path / 'decoded'}/", "--model", model)

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bsqtrain import measure_clips
 from bsqtrain.measure import EVEN_RATES, Measurement, RatePoint, held_out, measure
 from PIL import Image
 from torch.nn import functional as F
 
 from bsqcodec.blocks import BlockKind
+from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.errors import InputError
 from bsqcodec.metrics.ms_ssim import ms_ssim
 from bsqcodec.metrics.psnr import psnr
@@ -84,3 +86,35 @@ def test_held_out_pictures(tmp_path: Path) -> None:
     assert [p.shape[1] for p in held_out([tmp_path], 2)] == [210, 230]
     with pytest.raises(InputError, match="no held-out files"):
         held_out([tmp_path / ".."])
+
+
+def test_gops_of_clips_against_frames_alone() -> None:
+    torch.manual_seed(0)
+    ladder = Ladder(PRESETS["tiny"]).eval()
+    ladder.inherit_tubes()
+    noise = torch.rand(1, 3, 30, 30, generator=torch.Generator().manual_seed(0))
+    big = F.interpolate(noise, scale_factor=8, mode="bilinear")[0]
+    clip = torch.stack([big[:, 2 * n : 2 * n + 192, n : n + 192] for n in range(9)])
+    (point,) = measure_clips.measure(ladder, [clip, clip], CPU, rates=(300,), say=lambda line: None)
+
+    log_lambda = torch.tensor([[math.log(point.lambda_)]])
+    memory, costs, alone, tubes = None, [], [], []
+    with torch.no_grad():
+        for first, last in ((0, 1), (1, 5), (5, 9)):
+            kind = BlockKind.TUBE if first else BlockKind.KEY
+            given = log_lambda if first else torch.tensor([[math.log(ladder.config.lambda_of(500))]])
+            block = clip[first:last]
+            out = ladder(kind, given, frames_BTCHW=block[None], memory=memory, rated=True)
+            memory = out.memory
+            lost, _ = distortion(out.frames_BTCHW[0], block, DistortionWeights())
+            costs += (lost + point.lambda_ * sum(out.rate_bits_B) / (len(block) * 192**2)).tolist()
+            tubes += [sum(out.rate_bits_B) / (len(block) * 192**2)] if first else []
+        for frame in clip:
+            out = ladder(BlockKind.KEY, log_lambda, frames_BTCHW=frame[None, None], rated=True)
+            lost, _ = distortion(out.frames_BTCHW[0], frame[None], DistortionWeights())
+            alone.append(float(lost + point.lambda_ * sum(out.rate_bits_B) / 192**2))
+    assert point.cost == pytest.approx(np.mean(costs), rel=1e-4)
+    assert point.alone == pytest.approx(np.mean(alone), rel=1e-4)
+    assert sum(point.tube_bpp) == pytest.approx(float(sum(tubes)) / 2, rel=1e-4)
+    assert len(point.block_ms_ssim_db) == 2
+    assert f"{point.cost:.4f}" in measure_clips.lines([point], 2)[1]

@@ -27,6 +27,9 @@ from bsqtrain.engine import Budget, Schedule, Task, Trainer, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask
 from bsqtrain.joint import JointRecipe, JointTask, save_twin
 from bsqtrain.measure import EVEN_RATES, Measurement, held_out, measure
+from bsqtrain.measure_clips import GopPoint
+from bsqtrain.measure_clips import held_out as held_out_clips
+from bsqtrain.measure_clips import measure as measure_gops
 from bsqtrain.perceptual import PerceptualRecipe, PerceptualTask
 from bsqtrain.prior import (
     PriorRecipe,
@@ -311,6 +314,20 @@ def measure_pictures(
 ) -> Measurement:
     """Figures of a tokenizer on the held-out pictures of folders, all or `count` of them."""
     return measure(ladder, held_out(data, count), pick_device(device), say=say)
+
+
+def measure_clips(
+    ladder: Ladder,
+    data: Sequence[Path],
+    tubes: int,
+    count: int | None = None,
+    device: str = "auto",
+    say: Say = print,
+) -> tuple[list[GopPoint], int]:
+    """Figures of a tokenizer on the held-out clips of folders in GOPs of a key frame and so many tubes, and the
+    number of those clips."""
+    held = held_out_clips(data, tubes, ladder.config, count)
+    return measure_gops(ladder, held, pick_device(device), say=say), len(held)
 
 
 def export(
