@@ -82,8 +82,8 @@ def measure(
 
 
 def _figures(ladder: Ladder, x_TCHW: Tensor, rate: int, device: torch.device) -> list[Tensor]:
-    """Of one clip: (bpp, MS-SSIM) of its key frame; bpp of the tubes' levels; MS-SSIM of each tube; (MSE of the
-    tubes, J, J alone)."""
+    """Of one clip: (bpp, MS-SSIM) of its key frame; bpp of the tubes' levels; MS-SSIM of each tube; (MSE of
+    the tubes, J, J alone)."""
     config, frames = ladder.config, len(x_TCHW)
     lagrangian = config.lambda_of(rate)
     log_lambda = torch.tensor([[lagrangian]], device=device).log()
@@ -159,7 +159,7 @@ def lines(points: Sequence[GopPoint], count: int) -> list[str]:
         levels = "".join(f" {bpp:>8.4f}" for bpp in point.tube_bpp)
         each = " ".join(f"{value:.2f}" for value in point.block_ms_ssim_db)
         found.append(
-            f"{point.rate:>4} {point.lambda_:>7.4f} {point.key_bpp:>7.4f} {point.key_ms_ssim_db:>6.2f}{levels}"
-            f" {point.tube_psnr:>7.2f} {point.cost:>7.4f} {point.alone:>7.4f}  {each}"
+            f"{point.rate:>4} {point.lambda_:>7.4f} {point.key_bpp:>7.4f} {point.key_ms_ssim_db:>6.2f}"
+            f"{levels} {point.tube_psnr:>7.2f} {point.cost:>7.4f} {point.alone:>7.4f}  {each}"
         )
     return [*found, f"on {count} clips; alone: J of the same frames coded alone"]

@@ -324,8 +324,8 @@ def measure_clips(
     device: str = "auto",
     say: Say = print,
 ) -> tuple[list[GopPoint], int]:
-    """Figures of a tokenizer on the held-out clips of folders in GOPs of a key frame and so many tubes, and the
-    number of those clips."""
+    """Figures of a tokenizer on the held-out clips of folders in GOPs of a key frame and so many tubes, and
+    the number of those clips."""
     held = held_out_clips(data, tubes, ladder.config, count)
     return measure_gops(ladder, held, pick_device(device), say=say), len(held)
 
