@@ -24,7 +24,7 @@ from bsqcodec.tokenizer.config import TokenizerConfig
 from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory
 from bsqtrain import clips, pictures
 
-RATES = (150, 300, 450, 600, 750)
+RATES = (300, 600)
 SIDE = 192
 """Pixels along a side of the square that is cut from the middle of every clip."""
 
