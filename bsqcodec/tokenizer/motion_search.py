@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -109,7 +110,7 @@ class _Anchor:
                 total = errors + self._cost * bits
                 better = total < best
                 best = torch.where(better, total, best)
-                vectors[better] = torch.tensor([row, column], device=vectors.device)
+                vectors = torch.where(better[..., None], _step(row, column, vectors.device), vectors)
         return vectors
 
     def _cheapest(
@@ -183,9 +184,14 @@ def _upsampled(x_BHW: Tensor) -> Tensor:
     return F.interpolate(padded, size=size, mode="bilinear", align_corners=True)[:, 0, :-1, :-1].contiguous()
 
 
+@lru_cache(maxsize=4096)
+def _step(row: int, column: int, device: torch.device) -> Tensor:
+    return torch.tensor([row, column], device=device)
+
+
 def _stepped(vectors: Tensor, step: int) -> list[Tensor]:
     """One step away in all eight directions."""
-    return [vectors + step * torch.tensor(way, device=vectors.device) for way in _AROUND]
+    return [vectors + step * _step(*way, vectors.device) for way in _AROUND]
 
 
 def _neighbours(vectors: Tensor) -> list[Tensor]:
