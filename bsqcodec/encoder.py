@@ -217,6 +217,8 @@ class Encoder:
         if kind is BlockKind.TUBE:
             frames = frames + [frames[-1]] * (self._tube_frames - len(frames))
         last = len(self._times) == self._most_frames()
+        if kind is BlockKind.KEY:
+            self._begin_choice(frames)
         with self._clock("analysis"):
             tokens = self._tokenizer.analyse(
                 kind,
@@ -226,14 +228,26 @@ class Encoder:
                 effort=self.options.effort,
                 keep_memory=not last or (kind is BlockKind.TUBE and self._choice is not None),
             )
-        if self._choice is not None and not self._single and isinstance(self._tokenizer, LadderTokenizer):
-            if kind is BlockKind.KEY:
-                self._choice.key(self._tokenizer.judgement)
-            elif not self._choice.pays(self._tokenizer.judgement):
-                self._without_tube()
-                return
+        if kind is BlockKind.TUBE and not self._tube_pays():
+            self._without_tube()
+            return
         self._coder.add(self._gop, kind, tokens)
         self._waiting = []
+
+    def _begin_choice(self, frames: Sequence[Pixels]) -> None:
+        """Tell the choice what the frame that a GOP begins with would come to alone."""
+        if self._choice is None or self._single or not isinstance(self._tokenizer, LadderTokenizer):
+            return
+        with self._clock("analysis"):
+            levels, effort = self._levels, self.options.effort
+            self._tokenizer.analyse(BlockKind.KEY, frames, self._rate, levels=levels, effort=effort)
+            self._tokenizer.forget()
+        self._choice.begin(self._tokenizer.judgement)
+
+    def _tube_pays(self) -> bool:
+        if self._choice is None or not isinstance(self._tokenizer, LadderTokenizer):
+            return True
+        return self._choice.pays(self._tokenizer.judgement)
 
     def _without_tube(self) -> None:
         """End the GOP before the frames that wait, and take them again."""

@@ -9,12 +9,12 @@ SHORTEST_WAIT, LONGEST_WAIT = 4, 32
 
 
 class TubeChoice:
-    """Decides for every tube, by J = D + lambda * R, whether it is better than its key frame was; J of a
-    frame coded alone is taken to be the key frame's."""
+    """Decides for every tube, by J = D + lambda * R, whether it is better than its frames alone would be;
+    their J is taken to be that of the picture that the GOP begins with."""
 
     def __init__(self, lagrangian: float) -> None:
         self._lagrangian = lagrangian
-        self._key = 0.0
+        self._single = 0.0
         self._wait = SHORTEST_WAIT
         self._alone = 0
 
@@ -24,13 +24,13 @@ class TubeChoice:
         self._alone -= alone
         return alone
 
-    def key(self, judgement: Judgement) -> None:
-        """A key frame that tubes may draw on was coded."""
-        self._key = judgement.cost(self._lagrangian)
+    def begin(self, judgement: Judgement) -> None:
+        """A GOP begins; judgement: of its first frame, were it coded alone."""
+        self._single = judgement.cost(self._lagrangian)
 
     def pays(self, judgement: Judgement) -> bool:
         """Whether this tube stays. If not, some frames are to be coded alone from its first one on."""
-        if judgement.cost(self._lagrangian) <= self._key:
+        if judgement.cost(self._lagrangian) <= self._single:
             self._wait = SHORTEST_WAIT
             return True
         self._alone = self._wait

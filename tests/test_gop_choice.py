@@ -25,7 +25,7 @@ def waits(choice: TubeChoice) -> int:
 def test_a_tube_stays_where_its_cost_is_no_higher() -> None:
     assert KEY.cost(0.5) == pytest.approx(0.3)
     choice = TubeChoice(0.5)
-    choice.key(KEY)
+    choice.begin(KEY)
     assert choice.pays(GOOD)
     assert waits(choice) == 0
     assert not choice.pays(BAD)
@@ -35,7 +35,7 @@ def test_frames_alone_grow_while_tubes_fail() -> None:
     choice = TubeChoice(0.5)
     found = []
     for _ in range(5):
-        choice.key(KEY)
+        choice.begin(KEY)
         assert not choice.pays(BAD)
         found.append(waits(choice))
     assert found == [SHORTEST_WAIT, 8, 16, LONGEST_WAIT, LONGEST_WAIT]
@@ -46,7 +46,7 @@ def test_frames_alone_grow_while_tubes_fail() -> None:
 
 def test_a_new_scene_starts_anew() -> None:
     choice = TubeChoice(0.5)
-    choice.key(KEY)
+    choice.begin(KEY)
     assert not choice.pays(BAD)
     choice.new_scene()
     assert waits(choice) == 0
@@ -74,7 +74,7 @@ def _pays(bad: set[int], tubes):  # type: ignore[no-untyped-def]
 
     def pays(self: TubeChoice, judgement: Judgement) -> bool:
         number = next(tubes)
-        self.key(Judgement(1.0, 0.0))
+        self.begin(Judgement(1.0, 0.0))
         return original(self, Judgement(2.0 if number in bad else 0.5, 0.0))
 
     return pays

@@ -102,7 +102,7 @@ def test_gops_of_clips_against_frames_alone() -> None:
     with torch.no_grad():
         for first, last in ((0, 1), (1, 5), (5, 9)):
             kind = BlockKind.TUBE if first else BlockKind.KEY
-            given = log_lambda if first else torch.tensor([[math.log(ladder.config.lambda_of(500))]])
+            given = log_lambda if first else torch.tensor([[math.log(ladder.config.lambda_of(650))]])
             block = clip[first:last]
             out = ladder(kind, given, frames_BTCHW=block[None], memory=memory, rated=True)
             memory = out.memory
