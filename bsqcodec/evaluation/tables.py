@@ -13,17 +13,7 @@ from bsqcodec.evaluation.points import Compared, Curve, Point, at_rate
 from bsqcodec.evaluation.runner import Failure
 
 TEST_CODEC = "bsqc"
-COLUMNS = (
-    Measure.PSNR_RGB,
-    Measure.PSNR_RGB_CLIP,
-    Measure.PSNR_YUV,
-    Measure.PSNR_STEPS,
-    Measure.SSIM,
-    Measure.MS_SSIM_DB,
-    Measure.CIEDE2000,
-    Measure.LPIPS,
-    Measure.VMAF,
-)
+COLUMNS = (*DRAWN, Measure.CIEDE2000, Measure.LPIPS, Measure.VMAF)
 SHORT = {
     Measure.PSNR_RGB: "PSNR-RGB",
     Measure.PSNR_RGB_CLIP: "PSNR-RGB (clip MSE)",

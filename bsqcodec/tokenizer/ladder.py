@@ -94,7 +94,19 @@ class Conditioning(nn.Module):
         return [to_bias(log_lambda_B1 + 1.5)[:, None, None] for to_bias in self.to_bias]
 
 
-class Level(nn.Module):
+class Rated(nn.Module):
+    """A level's side prior, which says what its bits cost."""
+
+    norm: RMSNorm
+    side: nn.Linear
+
+    def rate(self, state_BHWD: Tensor, bits_BHWL: Tensor) -> Tensor:
+        """Bits that the level costs under the side prior, (B,); linear in bits_BHWL, which may be soft."""
+        logits: Tensor = self.side(self.norm(state_BHWD)).float()
+        return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
+
+
+class Level(Rated):
     """One BSQ level on a grid of some width: quantiser, embedding of the bits, side prior."""
 
     def __init__(self, width: int, bits: int) -> None:
@@ -115,13 +127,8 @@ class Level(nn.Module):
         """The state with the level's bits put in."""
         return state_BHWD + self.embed(corners_BHWL.to(state_BHWD.dtype))  # type: ignore[no-any-return]
 
-    def rate(self, state_BHWD: Tensor, bits_BHWL: Tensor) -> Tensor:
-        """Bits that the level costs under the side prior, (B,); linear in bits_BHWL, which may be soft."""
-        logits: Tensor = self.side(self.norm(state_BHWD)).float()
-        return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
 
-
-class MotionLevel(nn.Module):
+class MotionLevel(Rated):
     """The level of a tube whose bits are vectors: embedding of the vectors, side prior of the bits."""
 
     UNIT = 16.0  # pixels
@@ -139,11 +146,6 @@ class MotionLevel(nn.Module):
         """The state with the level's vectors put in."""
         pixels = vectors_BhwA2.flatten(3) / (motion.STEPS_PER_PIXEL * self.UNIT)
         return state_BHWD + self.embed(pixels.to(state_BHWD.dtype))  # type: ignore[no-any-return]
-
-    def rate(self, state_BHWD: Tensor, bits_BHWL: Tensor) -> Tensor:
-        """See Level."""
-        logits: Tensor = self.side(self.norm(state_BHWD)).float()
-        return (F.softplus(logits) - logits * bits_BHWL).sum((1, 2, 3)) / math.log(2)
 
 
 class Ends(nn.Module):
