@@ -70,8 +70,8 @@ def _distortion(
     ssim, slow = none, torch.stack([none] * 3, 1)
     if weights.ms_ssim:
         # Depthwise filters over channels-last pixels take a third of the time on a CPU.
-        last = torch.channels_last
-        y, x = y_BCHW.clamp(-0.2, 1.2).contiguous(memory_format=last), x_BCHW.contiguous(memory_format=last)
+        order = torch.channels_last if y_BCHW.device.type == "cpu" else torch.contiguous_format
+        y, x = y_BCHW.clamp(-0.2, 1.2).contiguous(memory_format=order), x_BCHW.contiguous(memory_format=order)
         ssim = 1 - ms_ssim(y, x, data_range=1.0, size_average=False)
     if weights.luma_8 or weights.chroma_8:
         slow = (reduced_ycbcr(y_BCHW) - reduced_ycbcr(x_BCHW)).square().mean((2, 3))

@@ -119,10 +119,10 @@ def _levels(*pairs: tuple[int, int]) -> tuple[LevelConfig, ...]:
 
 PRESETS: dict[str, TokenizerConfig] = {
     "base": TokenizerConfig(
-        levels=_levels((32, 32), (16, 32), (8, 24), (8, 32)),
-        width=(128, 256, 320),
-        encoder_depth=(1, 3, 1),
-        decoder_depth=(2, 3, 2),
+        levels=_levels((32, 32), (16, 32), (8, 24), (8, 32), (8, 32)),
+        width=(192, 256, 288),
+        encoder_depth=(3, 3, 1),
+        decoder_depth=(3, 3, 2),
         motion_level=1,
     ),
     "tiny": TokenizerConfig(

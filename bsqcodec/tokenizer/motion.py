@@ -108,9 +108,11 @@ def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _blend(size: int, cells: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def _blend(
+    size: int, cells: int, device: torch.device
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """For the pixels along an axis, the two cells whose middles are nearest, and their shares."""
-    place = (torch.arange(size) + 0.5) * cells / size - 0.5
+    place = (torch.arange(size, device=device) + 0.5) * cells / size - 0.5
     first = place.floor()
     share = place - first
     low, high = first.clamp(min=0).long(), (first + 1).clamp(max=cells - 1).long()
@@ -130,11 +132,10 @@ def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor
         moves = in_frames(vectors_BhwA2, frames).flatten(0, 1)
         before = frame_BCHW.float().repeat_interleave(frames, 0)
         found = torch.zeros_like(before)
-        for rows, row_share in _blend(H, h):
-            for columns, column_share in _blend(W, w):
-                moved = moves[:, rows.to(device)][:, :, columns.to(device)]
-                share = (row_share[:, None] * column_share).to(device)
-                found = found + share * _taken(before, moved)
+        for rows, row_share in _blend(H, h, device):
+            for columns, column_share in _blend(W, w, device):
+                moved = moves[:, rows][:, :, columns]
+                found = found + row_share[:, None] * column_share * _taken(before, moved)
     return found.view(B, frames, C, H, W)
 
 

@@ -1,6 +1,6 @@
 """Search for the vectors of a tube in the encoder: what they bring against what they cost.
 
-# B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels · s reduction
+# B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels · K choices
 
 From pictures reduced eight times, where all vectors are tried, down to half pixels, where each is compared
 with its surroundings and its neighbours' vectors, as x264 and others do. Judged by squared differences of
@@ -10,7 +10,6 @@ luma, and by how far a vector is off those around it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -32,6 +31,9 @@ MS-SSIM falls with it."""
 
 ROUNDS = 3
 """Comparisons with surroundings and neighbours at half pixels."""
+
+_AT_ONCE = {"cpu": 1}
+"""Choices compared in one go: on a CPU what one needs stays in the caches; elsewhere all of them."""
 
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
 _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -79,15 +81,17 @@ class _Anchor:
             before, frame = _reduced(self._before, reduction), _reduced(self._frame, reduction)
             errors = _Errors(before, frame, CELL // reduction, 1)
             vectors = 2 * vectors
-            choices = [*_stepped(vectors, 1), *_neighbours(vectors)]
+            choices = torch.cat([_stepped(vectors, 1), torch.stack(_neighbours(vectors))])
             vectors = self._cheapest(errors, vectors, choices, None)
         vectors = vectors * reduction * STEPS_PER_PIXEL
         line = line_Bhw2.expand_as(vectors)
         errors = _Errors(_upsampled(self._before), self._frame, CELL, STEPS_PER_PIXEL)
-        start = [*_stepped(vectors, STEPS_PER_PIXEL), torch.zeros_like(vectors), line]
+        start = torch.stack([torch.zeros_like(vectors), line])
+        start = torch.cat([_stepped(vectors, STEPS_PER_PIXEL), start])
         vectors = self._cheapest(errors, vectors, start, line)
         for _ in range(ROUNDS):
-            choices = [*_stepped(vectors, 1), *(beside + line for beside in _neighbours(vectors - line))]
+            beside = torch.stack(_neighbours(vectors - line)) + line
+            choices = torch.cat([_stepped(vectors, 1), beside])
             vectors = self._cheapest(errors, vectors, choices, line)
         return vectors
 
@@ -97,47 +101,49 @@ class _Anchor:
         B, H, W = frame.shape
         side, reach = CELL // COARSEST, REACH // COARSEST
         padded = F.pad(before[:, None], (reach,) * 4, mode="replicate")[:, 0]
+        columns = torch.arange(-reach, reach + 1, device=frame.device)
+        steps = COARSEST * STEPS_PER_PIXEL
         best = frame.new_full((B, H // side, W // side), math.inf)
         vectors = torch.zeros(*best.shape, 2, device=frame.device, dtype=torch.int64)
         for row in range(-reach, reach + 1):
-            for column in range(-reach, reach + 1):
-                there = padded[:, reach + row : reach + row + H, reach + column : reach + column + W]
-                errors = F.avg_pool2d((there - frame).square()[:, None], side)
-                # The cells around have a say: at this size a cell is too small to know on its own.
-                errors = F.avg_pool2d(errors, 3, 1, 1, count_include_pad=False)[:, 0] * CELL**2
-                steps = COARSEST * STEPS_PER_PIXEL
-                bits = math.log2((1 + steps * abs(row)) * (1 + steps * abs(column)))
-                total = errors + self._cost * bits
-                better = total < best
-                best = torch.where(better, total, best)
-                vectors = torch.where(better[..., None], _step(row, column, vectors.device), vectors)
+            there = padded[:, reach + row : reach + row + H].unfold(2, W, 1)  # B, H, columns, W
+            errors = (there - frame[:, :, None]).square().transpose(1, 2)
+            errors = F.avg_pool2d(errors, side)
+            # The cells around have a say: at this size a cell is too small to know on its own.
+            errors = F.avg_pool2d(errors, 3, 1, 1, count_include_pad=False) * CELL**2
+            bits = torch.log2((1 + steps * abs(row)) * (1.0 + steps * columns.abs()))[:, None, None]
+            total, column = (errors + self._cost[:, None] * bits).min(1)
+            better = total < best
+            best = torch.where(better, total, best)
+            found = torch.stack([torch.full_like(column, row), column - reach], -1)
+            vectors = torch.where(better[..., None], found, vectors)
         return vectors
 
     def _cheapest(
         self,
         errors: _Errors,
         vectors: Tensor,
-        choices: Iterable[Tensor],
+        choices: Tensor,
         line: Tensor | None,
     ) -> Tensor:
-        """For every cell the vector itself or the choice that costs least. line: with it, what vectors cost
-        counts too."""
-        around = None if line is None else _neighbours(vectors - line)
+        """For every cell the vector itself or the one of the choices (K, B, h, w, 2) that costs least. line:
+        with it, what vectors cost counts too."""
+        around = None if line is None else torch.stack(_neighbours(vectors - line))
 
-        def total(choice: Tensor) -> Tensor:
-            lost = errors(choice) * CELL**2
+        def total(choices: Tensor) -> Tensor:
+            lost = errors(choices) * CELL**2
             if around is None or line is None:
                 return lost
-            bits = torch.stack([_bits(choice - line - beside) for beside in around]).mean(0)
-            return lost + self._cost * bits
+            return lost + self._cost * _bits(choices[:, None] - line - around).mean(1)
 
-        best = total(vectors)
-        for choice in choices:
-            choice = choice.clamp(-errors.limit, errors.limit)
-            cost = total(choice)
-            better = cost < best
-            best = torch.where(better, cost, best)
-            vectors = torch.where(better[..., None], choice, vectors)
+        best = total(vectors[None])[0]
+        choices = choices.clamp(-errors.limit, errors.limit)
+        for some in torch.split(choices, _AT_ONCE.get(choices.device.type, len(choices))):
+            costs, which = total(some).min(0)
+            better = costs < best
+            best = torch.where(better, costs, best)
+            found = some.gather(0, which[None, ..., None].expand(1, *which.shape, 2))[0]
+            vectors = torch.where(better[..., None], found, vectors)
         return vectors
 
 
@@ -164,12 +170,13 @@ class _Errors:
         places = rows[:, None] + scale * torch.arange(W, device=frame_BHW.device) + edge
         self._places = places.view(H // cell, cell, W // cell, cell)
 
-    def __call__(self, vectors_Bhw2: Tensor) -> Tensor:
-        """(B, h, w); vectors no longer than `limit`."""
-        steps = vectors_Bhw2[..., 0] * self._wide + vectors_Bhw2[..., 1]
-        places = self._places + steps[:, :, None, :, None]
-        there = self._before.gather(1, places.flatten(1)).view_as(self._frame)
-        return F.avg_pool2d((there - self._frame).square_()[:, None], self._cell)[:, 0]
+    def __call__(self, vectors_KBhw2: Tensor) -> Tensor:
+        """(K, B, h, w); vectors no longer than `limit`."""
+        steps = vectors_KBhw2[..., 0] * self._wide + vectors_KBhw2[..., 1]
+        places = self._places + steps[:, :, :, None, :, None]
+        before = self._before.expand(len(steps), -1, -1)
+        there = before.gather(2, places.flatten(2)).view(-1, *self._frame.shape)
+        return F.avg_pool2d((there - self._frame).square_(), self._cell)
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:
@@ -184,14 +191,15 @@ def _upsampled(x_BHW: Tensor) -> Tensor:
     return F.interpolate(padded, size=size, mode="bilinear", align_corners=True)[:, 0, :-1, :-1].contiguous()
 
 
-@lru_cache(maxsize=4096)
-def _step(row: int, column: int, device: torch.device) -> Tensor:
-    return torch.tensor([row, column], device=device)
+@lru_cache(maxsize=16)
+def _ways(device: torch.device) -> Tensor:
+    """One step in each of the eight directions, (8, 1, 1, 1, 2)."""
+    return torch.tensor(_AROUND, device=device)[:, None, None, None]
 
 
-def _stepped(vectors: Tensor, step: int) -> list[Tensor]:
-    """One step away in all eight directions."""
-    return [vectors + step * _step(*way, vectors.device) for way in _AROUND]
+def _stepped(vectors_Bhw2: Tensor, step: int) -> Tensor:
+    """One step away in all eight directions, (8, B, h, w, 2)."""
+    return vectors_Bhw2 + step * _ways(vectors_Bhw2.device)
 
 
 def _neighbours(vectors: Tensor) -> list[Tensor]:

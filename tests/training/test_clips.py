@@ -22,7 +22,7 @@ def test_a_clip_is_a_crop_of_its_source() -> None:
 
 def test_a_path_moves_by_its_velocity() -> None:
     path = _Path(centre=(50.0, 40.0), velocity=(3.0, -1.0), turn=(0.0, 0.0), log_scale=(0.0, 0.0))
-    places = path.places(3, 8)
+    places = path.places(3, 8, torch.device("cpu"))
     assert torch.allclose(places[1].mean((0, 1)), torch.tensor([50.0, 40.0]))
     assert torch.allclose(places[2] - places[1], torch.tensor([3.0, -1.0]).expand(8, 8, 2), atol=1e-5)
     assert torch.allclose(places[0, 0, 1] - places[0, 0, 0], torch.tensor([1.0, 0.0]), atol=1e-5)
@@ -32,7 +32,7 @@ def test_a_view_shows_the_picture_where_it_says() -> None:
     sampler = MovingPictures([picture()], 32, 5)
     inside = 0
     for seed in range(20):
-        shown, places = sampler._view(random.Random(seed), 5)
+        shown, places = sampler._view(random.Random(seed), 5, False)
         x, y = places[..., 0], places[..., 1]
         seen = (x > 2) & (x < 157) & (y > 2) & (y < 117)
         expected = torch.stack([2 * y, x, (x + y) / 2], 1) / 255
@@ -49,7 +49,7 @@ def test_pictures_move_and_some_stand_still() -> None:
     assert float(drawn.min()) >= 0
     assert float(drawn.max()) <= 1
     still = (drawn[:, 0] - drawn[:, -1]).abs().amax((1, 2, 3)) == 0
-    assert 0 < int(still.sum()) < 15
+    assert 4 < int(still.sum()) < 20
 
 
 def test_the_mix_keeps_its_share() -> None:

@@ -72,14 +72,14 @@ class _Path:
     turn: tuple[float, float]
     log_scale: tuple[float, float]
 
-    def places(self, frames: int, side: int) -> Tensor:
-        """Pixel positions (frames, side, side, 2) that the view shows, in the middle of the clip at
-        `centre`."""
-        t = torch.arange(frames).float() - (frames - 1) / 2
+    def places(self, frames: int, side: int, device: torch.device, samples: int | None = None) -> Tensor:
+        """Pixel positions (frames, samples, samples, 2) that the view shows, in the middle of the clip at
+        `centre`. samples: along each side; one a pixel where not given."""
+        t = torch.arange(frames, device=device).float() - (frames - 1) / 2
         angle = self.turn[0] + self.turn[1] * t
         scale = (self.log_scale[0] + self.log_scale[1] * t).exp()
-        x, y = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="xy")
-        x, y = x.float() - (side - 1) / 2, y.float() - (side - 1) / 2
+        line = torch.linspace(-(side - 1) / 2, (side - 1) / 2, samples or side, device=device)
+        x, y = torch.meshgrid(line, line, indexing="xy")
         cosine, sine = (scale * angle.cos())[:, None, None], (scale * angle.sin())[:, None, None]
         left = self.centre[0] + (self.velocity[0] * t)[:, None, None] + cosine * x - sine * y
         top = self.centre[1] + (self.velocity[1] * t)[:, None, None] + sine * x + cosine * y
@@ -91,10 +91,10 @@ class MovingPictures:
     across.
 
     STILL: share of clips where nothing moves. SPEED: most pixels per frame. device: where the pictures stay
-    and the views are made; their places are worked out on the CPU.
+    and the views are made.
     """
 
-    STILL = 0.1
+    STILL = 0.2
     SPEED = 8.0
 
     def __init__(
@@ -108,22 +108,22 @@ class MovingPictures:
         return torch.stack([self._one(source, frames or self.frames) for _ in range(count)])
 
     def _one(self, source: random.Random, frames: int) -> Tensor:
-        clip, _ = self._view(source, frames)
+        still = source.random() < self.STILL
+        clip, _ = self._view(source, frames, still)
         if source.random() < 0.5:
-            other, places = self._view(source, frames)
+            other, places = self._view(source, frames, still)
             # An ellipse that is fixed in the other picture, and so moves with it.
-            axes = torch.tensor([source.uniform(0.1, 0.4) * self.crop for _ in range(2)])
+            axes = torch.tensor([source.uniform(0.1, 0.4) * self.crop for _ in range(2)], device=self.device)
             centre = places[frames // 2, source.randrange(self.crop), source.randrange(self.crop)]
             far = ((places - centre) / axes).square().sum(-1)
             share = torch.sigmoid(12 * (1 - far))[:, None]
-            clip = torch.lerp(clip, other, share.to(self.device, non_blocking=True))
+            clip = torch.lerp(clip, other, share)
         return clip
 
-    def _view(self, source: random.Random, frames: int) -> tuple[Tensor, Tensor]:
+    def _view(self, source: random.Random, frames: int, still: bool) -> tuple[Tensor, Tensor]:
         """A moving view of one picture, (frames, 3, crop, crop), and the places that it shows."""
         picture = source.choice(self.pictures)
         height, width, _ = picture.shape
-        still = source.random() < self.STILL
         speed = 0.0 if still else self.SPEED * source.random() ** 2
         heading = source.uniform(0, 2 * math.pi)
         most = math.log(max(1.0, min(height, width) / self.crop))
@@ -136,22 +136,30 @@ class MovingPictures:
             turn=(source.gauss(0, 0.05), 0.0 if still else source.gauss(0, 0.004)),
             log_scale=(source.uniform(0, min(most, 0.5)), 0.0 if still else source.gauss(0, 0.006)),
         )
-        places = path.places(frames, self.crop)
-        # Only the part that is seen is taken from the picture.
-        low = (places.amin((0, 1, 2)) - 2).floor().long().clamp(min=0).tolist()
-        high = (places.amax((0, 1, 2)) + 3).ceil().long().tolist()
+        places = path.places(frames, self.crop, self.device)
+        # Only the part that is seen is taken from the picture; its corners say which.
+        corners = path.places(frames, self.crop, CPU, 2)
+        low = (corners.amin((0, 1, 2)) - 2).floor().long().clamp(min=0).tolist()
+        high = (corners.amax((0, 1, 2)) + 3).ceil().long().tolist()
         part = picture[low[1] : max(high[1], low[1] + 2), low[0] : max(high[0], low[0] + 2)]
         x = part.permute(2, 0, 1)[None].float() / 255
-        size = torch.tensor([x.shape[-1], x.shape[-2]])
-        grid = (places - torch.tensor(low) + 0.5) * 2 / size - 1
+        scale, shift = (
+            torch.tensor(pair, device=self.device)
+            for pair in zip(*(_to_grid(low[i], x.shape[-1 - i]) for i in range(2)), strict=True)
+        )
         shown = F.grid_sample(
             x.expand(frames, -1, -1, -1),
-            grid.to(self.device, non_blocking=True),
+            places * scale + shift,
             mode="bicubic",
             padding_mode="reflection",
             align_corners=False,
         ).clamp(0, 1)
         return shown, places
+
+
+def _to_grid(first: int, size: int) -> tuple[float, float]:
+    """Scale and shift from pixels of a picture to -1..1 over `size` pixels of it from `first` on."""
+    return 2 / size, (0.5 - first) * 2 / size - 1
 
 
 class MixedSampler:

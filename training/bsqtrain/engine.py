@@ -16,7 +16,6 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from bsqcodec.errors import InputError, ModelError
-from bsqcodec.machine import fast_bf16
 from bsqtrain.muon import Muon
 from bsqtrain.shards import load_shards, save_shards
 
@@ -91,20 +90,13 @@ def _optimisers(
     decay = schedule.weight_decay
     found = [_adamw(rest, schedule.learning_rate, schedule.betas, decay)]
     if by_muon:
-        found.append(_muon(by_muon, schedule.muon_learning_rate, decay))
+        found.append(Muon(by_muon, lr=schedule.muon_learning_rate, weight_decay=decay))
     if helpers:
         found.append(_adamw(helpers, schedule.helper_learning_rate, schedule.helper_betas, decay))
     for optimiser in found:
         for group in optimiser.param_groups:
             group["full_lr"] = group["lr"]
     return found
-
-
-def _muon(matrices: Sequence[nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
-    """torch's, in bf16, where that is fast; else the same in float32."""
-    if fast_bf16(matrices[0].device):
-        return torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-    return Muon(matrices, lr=rate, weight_decay=decay)
 
 
 def _adamw(
@@ -174,6 +166,9 @@ class Trainer:
             task.objective.compile(dynamic=False)
         self.objective = DistributedDataParallel(task.objective) if self.world > 1 else task.objective
         self.ema = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
+        state = task.model.state_dict()
+        floats = [name for name, value in state.items() if value.is_floating_point()]
+        self._averaged = [self.ema[name] for name in floats], [state[name] for name in floats]
         self.step = 0
         self.elapsed = 0.0
         self._warm_from = 0
@@ -190,9 +185,7 @@ class Trainer:
     @torch.no_grad()
     def _update_ema(self) -> None:
         decay = min(self.schedule.ema_decay, (self.step + 1) / (self.step + 10))
-        state = self.task.model.state_dict()
-        floats = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.ema[n] for n in floats], [state[n] for n in floats], 1 - decay)
+        torch._foreach_lerp_(*self._averaged, 1 - decay)
 
     def _one_step(self, progress: float) -> dict[str, Tensor]:
         self.set_learning_rate(progress)

@@ -63,8 +63,12 @@ def _decode(path: Path) -> np.ndarray:
         return np.array(ImageOps.exif_transpose(file).convert("RGB"))
 
 
+GROUP = 8
+"""Crops that share a scale, so that they can be resized together."""
+
+
 class CropSampler:
-    """Random crops: position, scale (down to half), left-right flip.
+    """Random crops: position, scale (down to half; one for a few crops), left-right flip.
 
     device: where the pictures stay and the crops are made; which crops are drawn does not depend on it.
     """
@@ -75,18 +79,21 @@ class CropSampler:
 
     def draw(self, count: int, source: random.Random) -> Tensor:
         """(count, 3, crop, crop), R'G'B' in 0..1, float32."""
-        return torch.stack([self._one(source) for _ in range(count)])
+        groups = [self._group(min(GROUP, count - first), source) for first in range(0, count, GROUP)]
+        return torch.cat(groups)
 
-    def _one(self, source: random.Random) -> Tensor:
-        picture = source.choice(self.pictures)
-        height, width, _ = picture.shape
-        smallest = max(0.5, self.crop / min(height, width))
-        scale = source.uniform(smallest, 1.0) if source.random() < 0.7 else 1.0
-        side = min(round(self.crop / scale), height, width)
-        top, left = source.randint(0, height - side), source.randint(0, width - side)
-        x = picture[top : top + side, left : left + side].permute(2, 0, 1).float() / 255
+    def _group(self, count: int, source: random.Random) -> Tensor:
+        pictures = [source.choice(self.pictures) for _ in range(count)]
+        shortest = min(min(picture.shape[:2]) for picture in pictures)
+        scale = source.uniform(max(0.5, self.crop / shortest), 1.0) if source.random() < 0.7 else 1.0
+        side = min(round(self.crop / scale), shortest)
+        cut = []
+        for picture in pictures:
+            top, left = (source.randint(0, size - side) for size in picture.shape[:2])
+            cut.append(picture[top : top + side, left : left + side])
+        flipped = torch.tensor([source.random() < 0.5 for _ in range(count)])[:, None, None, None]
+        x = torch.stack(cut).permute(0, 3, 1, 2).float() / 255
         if side != self.crop:
-            x = F.interpolate(x[None], size=(self.crop, self.crop), mode="bicubic", antialias=True)[0].clamp(
-                0, 1
-            )
-        return x.flip(-1) if source.random() < 0.5 else x
+            size = (self.crop, self.crop)
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        return torch.where(flipped.to(x.device, non_blocking=True), x.flip(-1), x)

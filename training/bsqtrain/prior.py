@@ -155,7 +155,7 @@ def train_prior(
         twin.load_state_dict(key_weights(key, config), strict=False)
     if init is not None:
         twin.restore(init)
-    sampler = TokenSampler(config, clips, kind)
+    sampler = TokenSampler(config, clips, kind, device)
     task = PriorTask(twin.to(device), sampler, recipe, device, seed)
     trainer = Trainer(task, schedule, budget, out, compile=False, shards=shards)
     checkpoint = out / "checkpoint.pt"

@@ -124,7 +124,8 @@ def video(options: StageOptions, say: Say = print) -> None:
             ladder.inherit_tubes()
         length = 1 + recipe.tubes * ladder.config.tube_frames
         sampler = _clip_sampler(options.data, recipe, length, device)
-        task = VideoTask(ladder, sampler, recipe, device, options.seed)
+        stills = _crop_sampler(options.data, recipe.still_crop, device) if recipe.stills else None
+        task = VideoTask(ladder, sampler, recipe, device, options.seed, stills)
         _train(task, schedule, options, say)
 
 
@@ -234,7 +235,8 @@ def tokens(
         sampler = clips.ClipSampler(clips.load(found, crop, length), crop, length, on)
     else:
         sampler = _crop_sampler(sources, crop, on, validation=validation)
-    sampled = sample(tokeniser.clips, sampler, count, seed, say=say)
+    at_once = 4 if on.type == "cpu" else 32
+    sampled = sample(tokeniser.clips, sampler, count, seed, at_once, say)
     save_clips(out, tuple((level.stride, level.bits) for level in tokenizer.config.levels), sampled)
 
 

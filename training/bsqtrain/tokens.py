@@ -21,6 +21,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
 from bsqcodec.prior import PriorConfig
 
+CPU = torch.device("cpu")
 Levels = tuple[tuple[int, int], ...]  # (stride, bits) per level
 
 
@@ -115,14 +116,21 @@ class Batch:
 
 
 class TokenSampler:
-    """Random crops of blocks of one kind (tubes: with the block before each)."""
+    """Random crops of blocks of one kind (tubes: with the block before each).
 
-    def __init__(self, config: PriorConfig, clips: Sequence[Clip], kind: BlockKind) -> None:
+    device: where the tokens stay, unpacked, and the crops are made.
+    """
+
+    def __init__(
+        self, config: PriorConfig, clips: Sequence[Clip], kind: BlockKind, device: torch.device = CPU
+    ) -> None:
         self.config = config
         self.kind = kind
+        self._device = device
         self._clips = [clip for clip in clips if kind is BlockKind.KEY or len(clip.blocks) > 1]
         if not self._clips:
             raise InputError(f"the token cache has no {kind.label} blocks")
+        self._unpacked: dict[tuple[int, int], list[Tensor]] = {}
 
     def largest_crop(self, wanted: int) -> int:
         """wanted, or the largest even side that half of the clips have."""
@@ -148,26 +156,39 @@ class TokenSampler:
             raise InputError(
                 f"no clip of the token cache is {crop} positions wide and high and {blocks} blocks long"
             )
-        crops, earlier, rates = [], [], []
+        crops: list[list[Tensor]] = []
+        earlier: list[list[Tensor]] = []
+        rates = []
         for _ in range(size):
             clip = source.choice(candidates)
             row, column = source.randint(0, clip.rows - crop), source.randint(0, clip.columns - crop)
             block = 0
             if before is not None:
                 block = source.randint(2, len(clip.blocks) - 1) if before is BlockKind.TUBE else 1
-                earlier.append(self._crop(clip.blocks[block - 1], row, column, crop))
-            crops.append(self._crop(clip.blocks[block], row, column, crop))
+                earlier.append(self._crop(clip, block - 1, row, column, crop))
+            crops.append(self._crop(clip, block, row, column, crop))
             rates.append(clip.rate(block))
         stacked = [torch.stack(level) for level in zip(*crops, strict=True)]
         return Batch(
             stacked, [torch.stack(level) for level in zip(*earlier, strict=True)] if earlier else None, rates
         )
 
-    def _crop(self, block: tuple[np.ndarray, ...], row: int, column: int, crop: int) -> list[Tensor]:
+    def _crop(self, clip: Clip, block: int, row: int, column: int, crop: int) -> list[Tensor]:
         result = []
-        for level, packed in zip(self.config.levels, block, strict=True):
+        for level, signs in zip(self.config.levels, self._signs(clip, block), strict=True):
             ratio = self.config.levels[0].stride // level.stride
-            part = packed[row * ratio : (row + crop) * ratio, column * ratio : (column + crop) * ratio]
-            bits = np.unpackbits(part, axis=-1, count=level.bits)
-            result.append(torch.from_numpy(bits.astype(np.int8) * np.int8(2) - np.int8(1)))
+            part = signs[row * ratio : (row + crop) * ratio, column * ratio : (column + crop) * ratio]
+            result.append(part)
         return result
+
+    def _signs(self, clip: Clip, block: int) -> list[Tensor]:
+        """The tokens of a block as -1 and +1, unpacked where they are first asked for."""
+        key = (id(clip), block)
+        if key not in self._unpacked:
+            self._unpacked[key] = [
+                torch.from_numpy(np.unpackbits(packed, axis=-1, count=level.bits).astype(np.int8) * 2 - 1)
+                .to(torch.int8)
+                .to(self._device)
+                for level, packed in zip(self.config.levels, clip.blocks[block], strict=True)
+            ]
+        return self._unpacked[key]

@@ -16,9 +16,10 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS
-from bsqcodec.tokenizer.ladder import Ladder, Memory
+from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory
 from bsqtrain.clips import ClipSampler, MixedSampler
 from bsqtrain.image import draw_conditions
+from bsqtrain.pictures import CropSampler
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,10 @@ class VideoRecipe:
 
     tubes: most after the key frame; every batch has 1 to so many. moving_pictures: share of the clips that
     are pictures set in motion, where the data has pictures. freeze_key: train only what key frames do not
-    use, so that their tokens, and a prior trained on them, stay as they are. memory_noise: relative, so that
-    rounding errors do not grow.
+    use, so that their tokens, and a prior trained on them, stay as they are. stills: crops of pictures beside
+    every batch of clips, still_crop pixels along a side, of all rates, for key frames that are to stay good.
+    memory_noise: relative, so that rounding errors do not grow. steps: weight of the squared error of the
+    steps from frame to frame, against flicker.
     """
 
     batch: int = 2
@@ -36,7 +39,10 @@ class VideoRecipe:
     tubes: int = 4
     moving_pictures: float = 0.4
     freeze_key: bool = True
+    stills: int = 0
+    still_crop: int = 256
     memory_noise: float = 0.02
+    steps: float = 0.0
     rate_warmup: float = 0.15
     full_levels: float = 0.9
     softness: float = 0.002
@@ -47,7 +53,7 @@ class VideoRecipe:
 
 class VideoObjective(nn.Module):
     """Clips -> loss, the mean over the blocks of D + lambda * bpp; lambda of key frames is lower, as it will
-    be in the encoder."""
+    be in the encoder. Stills count as much as clips."""
 
     def __init__(self, ladder: Ladder, recipe: VideoRecipe, device: torch.device) -> None:
         super().__init__()
@@ -61,38 +67,55 @@ class VideoObjective(nn.Module):
         self._tube = torch.compile(self._tube_block, *args, **kwargs)
 
     def forward(
-        self, x_BTCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor
+        self,
+        x_BTCHW: Tensor,
+        log_lambda_B1: Tensor,
+        keep: Tensor,
+        warm: Tensor,
+        stills_BTCHW: Tensor | None = None,
+        stills_log_lambda_B1: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """stills_BTCHW: T = 1."""
         frames = self.ladder.config.tube_frames
         with torch.set_grad_enabled(not self.recipe.freeze_key and torch.is_grad_enabled()):
             key_log_lambda_B1 = self.ladder.config.key_log_lambda(log_lambda_B1)
             loss, figures, memory = self._key(x_BTCHW[:, :1], key_log_lambda_B1, keep, warm)
-        blocks = torch.split(x_BTCHW[:, 1:], frames, 1)
+        blocks = x_BTCHW.unfold(1, 1 + frames, frames).movedim(-1, 2).unbind(1)  # with the frame before
         if self.recipe.freeze_key:
             loss = loss.detach()
-        for x_tube in blocks:
-            lost, parts, memory = self._tube(x_tube, log_lambda_B1, keep, warm, memory)
+        for block in blocks:
+            lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm, memory)
             loss = loss + lost
             figures |= {name: figures.get(name, 0) + value / len(blocks) for name, value in parts.items()}
-        return loss / (1 + len(blocks)), figures
+        loss = loss / (1 + len(blocks))
+        if stills_BTCHW is not None and stills_log_lambda_B1 is not None:
+            lost, parts, _ = self._key(stills_BTCHW, stills_log_lambda_B1, keep, torch.ones_like(warm))
+            loss = loss + lost
+            figures |= {"still_bpp": parts["key_bpp"], "still_loss": lost.detach()}
+        return loss, figures
 
     def _key_block(
         self, x_BTCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor
     ) -> tuple[Tensor, dict[str, Tensor], Memory]:
-        loss, bpp, _, memory = self._block(BlockKind.KEY, x_BTCHW, log_lambda_B1, keep, warm, None)
-        return loss, {"key_bpp": bpp}, memory
+        loss, bpp, _, out = self._block(BlockKind.KEY, x_BTCHW, log_lambda_B1, keep, warm, None)
+        return loss, {"key_bpp": bpp}, out.memory
 
     def _tube_block(
         self, x_BTCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor, memory: Memory
     ) -> tuple[Tensor, dict[str, Tensor], Memory]:
+        """x_BTCHW: of the tube, after the frame before it."""
         noisy = Memory(
             self._disturbed(memory.at8),
             self._disturbed(memory.at16),
             self._disturbed(memory.at32),
             memory.frame,
         )
-        loss, bpp, figures, memory = self._block(BlockKind.TUBE, x_BTCHW, log_lambda_B1, keep, warm, noisy)
-        return loss, {"tube_bpp": bpp, **figures}, memory
+        x_tube = x_BTCHW[:, 1:]
+        loss, bpp, figures, out = self._block(BlockKind.TUBE, x_tube, log_lambda_B1, keep, warm, noisy)
+        shown = torch.cat([memory.frame[:, None], out.frames_BTCHW], 1)
+        steps = (shown - x_BTCHW).diff(dim=1).square().mean()
+        figures |= {"tube_bpp": bpp, "steps_mse": steps.detach()}
+        return loss + self.recipe.steps * steps, figures, out.memory
 
     def _disturbed(self, x: Tensor) -> Tensor:
         return x + self.recipe.memory_noise * x.detach().abs().mean() * torch.randn_like(x)
@@ -105,17 +128,19 @@ class VideoObjective(nn.Module):
         keep: Tensor,
         warm: Tensor,
         memory: Memory | None,
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Memory]:
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], BlockOutput]:
         B, T, _, H, W = x_BTCHW.shape
         with half_precision(self.device):
-            out = self.ladder(kind, log_lambda_B1, frames_BTCHW=x_BTCHW, memory=memory, keep=keep, rated=True)
+            out: BlockOutput = self.ladder(
+                kind, log_lambda_B1, frames_BTCHW=x_BTCHW, memory=memory, keep=keep, rated=True
+            )
         lost, figures = distortion(
             out.frames_BTCHW.flatten(0, 1), x_BTCHW.flatten(0, 1), self.recipe.distortion
         )
         bits_lB = torch.stack(out.rate_bits_B) * keep[:, None]
         bpp_B = bits_lB.sum(0) / (T * H * W)
         loss_B = lost.view(B, T).mean(1) + warm * log_lambda_B1.exp()[:, 0] * bpp_B
-        return loss_B.mean() + self.recipe.softness * out.softness, bpp_B.mean(), figures, out.memory
+        return loss_B.mean() + self.recipe.softness * out.softness, bpp_B.mean(), figures, out
 
 
 class VideoTask:
@@ -128,8 +153,10 @@ class VideoTask:
         recipe: VideoRecipe,
         device: torch.device,
         seed: int = 0,
+        stills: CropSampler | None = None,
     ) -> None:
         self.model, self.sampler, self.recipe, self.device, self.seed = model, sampler, recipe, device, seed
+        self.stills = stills
         if recipe.freeze_key:
             model.requires_grad_(False)
             for part in (model.ends[BlockKind.TUBE.label], model.recall):
@@ -139,9 +166,14 @@ class VideoTask:
         self.objective = VideoObjective(model, recipe, device)
 
     def batch(self, step: int, rank: int, progress: float) -> tuple[Tensor, ...]:
-        """A batch of clips, log lambda, levels kept, share of the rate term."""
+        """A batch of clips, log lambda, levels kept, share of the rate term; stills and their log lambda."""
         source = random.Random(f"{self.seed} {step} {rank}")
         frames = 1 + source.randint(1, self.recipe.tubes) * self.model.config.tube_frames
         x = self.sampler.draw(self.recipe.batch, source, frames)
-        conditions = draw_conditions(self.model.config, self.recipe, source, progress)
-        return tuple(t.to(self.device, non_blocking=True) for t in (x, *conditions))
+        parts = [x, *draw_conditions(self.model.config, self.recipe, source, progress)]
+        if self.stills is not None:
+            count, config = self.recipe.stills, self.model.config
+            rates = [source.uniform(0, RATE_STEPS) for _ in range(count)]
+            parts.append(self.stills.draw(count, source)[:, None])
+            parts.append(torch.tensor([[config.lambda_of(rate)] for rate in rates]).log())
+        return tuple(t.to(self.device, non_blocking=True) for t in parts)
