@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 
 from bsqcodec import bitstream, model
@@ -20,6 +21,7 @@ from bsqcodec.errors import FormatError, InputError, ModelError
 from bsqcodec.gop_coder import GopCoder, Tokens
 from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
+from bsqcodec.pixels import Pixels
 from bsqcodec.synthesis import open_tokenizer, token_grids
 
 
@@ -136,12 +138,16 @@ class Decoder:
     def _decode_gop(self, gop: Gop) -> Iterator[Frame]:
         header = self.header
         levels = min(self._levels or gop.levels_kept, gop.levels_kept)
+        coded = self._coder.decode(gop, levels, self._grids)
+        last = np.empty(0, np.uint8)
         shown = 0
-        for kind, tokens in self._coder.decode(gop, levels, self._grids):
-            count = 1 if kind is BlockKind.KEY else min(header.tube_frames, len(gop.pts) - shown)
-            rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
-            with self._clock("synthesis"):
-                frames = self._tokenizer.synthesise(kind, tokens, rate, header.height, header.width)
+        for block in range(bitstream.block_count(len(gop.pts), header.tube_frames)):
+            if block in gop.repeats:
+                frames = [last.copy() for _ in range(header.tube_frames)]
+            else:
+                frames = self._synthesise(gop, *next(coded))
+                last = frames[-1].copy()  # whoever gets the frames may draw on them
+            count = min(len(frames), len(gop.pts) - shown)
             for number in range(shown, shown + count):
                 pts, length = gop.pts[number] - self._shift, gop.durations[number]
                 if pts < 0 < pts + length:  # on screen when the selection begins
@@ -151,6 +157,12 @@ class Decoder:
                     self._frames += 1
                     yield Frame(frames[number - shown], pts, length)
             shown += count
+        next(coded, None)  # its end: the tokens are checked
+
+    def _synthesise(self, gop: Gop, kind: BlockKind, tokens: Tokens) -> list[Pixels]:
+        rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
+        with self._clock("synthesis"):
+            return self._tokenizer.synthesise(kind, tokens, rate, self.header.height, self.header.width)
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:
@@ -179,8 +191,8 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
 def read_tokens(
     fileobj: BinaryIO, *, model_file: Path | None = None
 ) -> Iterator[tuple[Gop, list[tuple[BlockKind, Tokens]]]]:
-    """The tokens of a stream, GOP by GOP, without synthesis: per block its kind and one (H, W, L) uint8 array
-    of {0, 1} for each level. Raises as Decoder."""
+    """The tokens of a stream, GOP by GOP, without synthesis: per coded block its kind and one (H, W, L) uint8
+    array of {0, 1} for each level. Raises as Decoder."""
     reader = bitstream.StreamReader(fileobj)
     weights = _weights_for(reader.header, model_file)
     coder = GopCoder(weights, torch.device("cpu"), Clock())

@@ -23,8 +23,9 @@ from bsqcodec.gop_coder import GopCoder, GopTokens
 from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadata
 from bsqcodec.pixels import Pixels
+from bsqcodec.repeats import RepeatChoice
 from bsqcodec.scene import CutDetector
-from bsqcodec.synthesis import LadderTokenizer, open_tokenizer
+from bsqcodec.synthesis import LadderTokenizer, Tokens, open_tokenizer
 from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
 from bsqcodec.version import VERSION
 
@@ -128,9 +129,12 @@ class Encoder:
         self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
         self._rate = weights.card.rate_index(self.options.q)
         self._choice: TubeChoice | None = None
-        if self.options.gop is None and self._gop_frames > 1 and isinstance(self._tokenizer, LadderTokenizer):
-            self._choice = TubeChoice(self._tokenizer.config.lambda_of(self._rate))
-            self._tokenizer.judging = True
+        self._ladder: LadderTokenizer | None = None  # where there are tubes to be judged
+        if self._gop_frames > 1 and isinstance(self._tokenizer, LadderTokenizer):
+            self._ladder = self._tokenizer
+            lagrangian = self._ladder.config.lambda_of(self._rate)
+            self._repeats = RepeatChoice(lagrangian)
+            self._choice = TubeChoice(lagrangian) if self.options.gop is None else None
         self._clock = Clock()
         self._tube_frames = weights.card.tokenizer.tube_frames
         self._coder = GopCoder(weights, device, self._clock)
@@ -216,38 +220,60 @@ class Encoder:
         frames = self._waiting
         if kind is BlockKind.TUBE:
             frames = frames + [frames[-1]] * (self._tube_frames - len(frames))
-        last = len(self._times) == self._most_frames()
         if kind is BlockKind.KEY:
             self._begin_choice(frames)
+        tokens = self._tokens(kind, frames)
+        if kind is BlockKind.TUBE and self._choice is not None and not self._choice.pays(self._judgement):
+            self._without_tube()
+            return
+        if tokens is None:
+            self._gop.repeat()
+        else:
+            self._coder.add(self._gop, kind, tokens)
+        self._waiting = []
+
+    def _tokens(self, kind: BlockKind, frames: Sequence[Pixels]) -> Tokens | None:
+        """Those of a block, None where it is to repeat the frame before it. Leaves the judgement of a tube,
+        where the choice asks for it."""
+        tube = kind is BlockKind.TUBE
+        repeat = None
         with self._clock("analysis"):
+            if self._ladder is not None and tube:
+                repeat = self._ladder.judge_repeat(frames)
+                if repeat is not None and self._repeats.is_sure(repeat):
+                    self._judgement = repeat
+                    return None
+            judged = repeat is not None or (tube and self._choice is not None)
+            if self._ladder is not None:
+                self._ladder.judging = judged
             tokens = self._tokenizer.analyse(
                 kind,
                 frames,
                 self._gop.rate(kind),
                 levels=self._levels,
                 effort=self.options.effort,
-                keep_memory=not last or (kind is BlockKind.TUBE and self._choice is not None),
+                keep_memory=judged or len(self._times) < self._most_frames(),
             )
-        if kind is BlockKind.TUBE and not self._tube_pays():
-            self._without_tube()
-            return
-        self._coder.add(self._gop, kind, tokens)
-        self._waiting = []
+        if self._ladder is None:
+            return tokens
+        self._judgement = self._ladder.judgement
+        if repeat is None or not self._repeats.wins(repeat, self._judgement):
+            self._repeats.begin()
+            return tokens
+        self._judgement = repeat
+        self._ladder.take_back()
+        return None
 
     def _begin_choice(self, frames: Sequence[Pixels]) -> None:
         """Tell the choice what the frame that a GOP begins with would come to alone."""
-        if self._choice is None or self._single or not isinstance(self._tokenizer, LadderTokenizer):
+        if self._choice is None or self._single or self._ladder is None:
             return
         with self._clock("analysis"):
             levels, effort = self._levels, self.options.effort
-            self._tokenizer.analyse(BlockKind.KEY, frames, self._rate, levels=levels, effort=effort)
-            self._tokenizer.forget()
-        self._choice.begin(self._tokenizer.judgement)
-
-    def _tube_pays(self) -> bool:
-        if self._choice is None or not isinstance(self._tokenizer, LadderTokenizer):
-            return True
-        return self._choice.pays(self._tokenizer.judgement)
+            self._ladder.judging = True
+            self._ladder.analyse(BlockKind.KEY, frames, self._rate, levels=levels, effort=effort)
+            self._ladder.forget()
+        self._choice.begin(self._ladder.judgement)
 
     def _without_tube(self) -> None:
         """End the GOP before the frames that wait, and take them again."""
@@ -270,6 +296,7 @@ class Encoder:
                 mode=coded.mode, joined=coded.joined,
                 key_rate=self._gop.key_rate, tube_rate=self._gop.tube_rate,
                 levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
+                repeats=frozenset(self._gop.repeats),
             )
         )  # fmt: skip
         for row in coded.parts:

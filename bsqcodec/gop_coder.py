@@ -31,20 +31,26 @@ JOINING_GAIN = 0.01
 
 @dataclass
 class GopTokens:
-    """A GOP while it grows: the tokens of its blocks, and the prior's runs that hold them already."""
+    """A GOP while it grows: the tokens of its coded blocks, the prior's runs that hold them already, and the
+    numbers of the blocks that are repeats."""
 
     key_rate: int
     tube_rate: int
     blocks: list[tuple[BlockKind, Tokens]] = field(default_factory=list)
     separate: list[list[LevelEncoder]] = field(default_factory=list)  # a row per block
     joined: list[LevelEncoder] = field(default_factory=list)
+    repeats: set[int] = field(default_factory=set)
+
+    def repeat(self) -> None:
+        """The next block shows the last frame again and has no tokens."""
+        self.repeats.add(len(self.blocks) + len(self.repeats))
 
     def rate(self, kind: BlockKind) -> int:
         """The rate index of a block."""
         return self.key_rate if kind is BlockKind.KEY else self.tube_rate
 
     def context(self, number: int) -> PriorContext | None:
-        """What the coder of a block knows of the one before it."""
+        """What the coder of a coded block knows of the one before it."""
         return PriorContext(*self.blocks[number - 1]) if number else None
 
 
@@ -163,7 +169,8 @@ class GopCoder:
     def decode(
         self, gop: Gop, levels: int, shapes: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[BlockKind, Tokens]]:
-        """The tokens of the blocks of a GOP, in order; the coarsest `levels` of them. shapes: grid per level.
+        """The tokens of the coded blocks of a GOP, in order; the coarsest `levels` of them. shapes: grid per
+        level.
 
         Raises FormatError where they are damaged, or, after the last block, are not those that were encoded.
         """
@@ -173,7 +180,7 @@ class GopCoder:
         rows = [[_Timed(coder.decoder(part), self._clock) for part in row[:levels]] for row in gop.parts]
         packed: list[list[bytes]] = [[] for _ in range(levels)]
         before: PriorContext | None = None
-        for number in range(block_count(len(gop.pts), self._tube_frames)):
+        for number in range(block_count(len(gop.pts), self._tube_frames) - len(gop.repeats)):
             kind = BlockKind.TUBE if number else BlockKind.KEY
             rate = gop.tube_rate if number else gop.key_rate
             with self._clock("prior"):

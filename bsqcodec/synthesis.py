@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,10 @@ from bsqcodec.machine import half_precision
 from bsqcodec.model import AnyConfig, Weights
 from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
 from bsqcodec.rdo import Search
+from bsqcodec.repeats import cell_errors, stands_still
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
-from bsqcodec.tokenizer.ladder import BlockOutput, Memory
+from bsqcodec.tokenizer.ladder import Memory
 
 Tokens = list[npt.NDArray[np.uint8]]
 
@@ -95,8 +96,20 @@ class Judgement:
         return self.distortion + lagrangian * self.bpp
 
 
+class _State(NamedTuple):
+    """What is left of a block: its memory and, where its frames are known, the errors of the last one."""
+
+    memory: Memory | None
+    errors: Tensor | None
+
+
+def _mean_distortion(y_TCHW: Tensor, x_TCHW: Tensor) -> float:
+    lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(*x_TCHW.shape[-2:]))
+    return float(lost_T.mean())
+
+
 class LadderTokenizer:
-    """See BlockTokenizer. Holds one block's memory and nothing else.
+    """See BlockTokenizer. Holds the memory of the last block, and of the one before it for `take_back`.
 
     judging: whether `analyse` leaves in `judgement` what the block came to, where it keeps its memory.
     """
@@ -105,7 +118,7 @@ class LadderTokenizer:
         self._ladder = weights.ladder().to(device)
         self.config = self._ladder.config
         self._device = device
-        self._memory: Memory | None = None
+        self._state = self._state_before = _State(None, None)
         self.judging = False
         self.judgement = Judgement(0.0, 0.0)
 
@@ -116,7 +129,11 @@ class LadderTokenizer:
 
     def forget(self) -> None:
         """A new GOP begins."""
-        self._memory = None
+        self._state = self._state_before = _State(None, None)
+
+    def take_back(self) -> None:
+        """The block that was analysed last is not coded after all: all is as before it."""
+        self._state = self._state_before
 
     def _log_lambda(self, rate: int) -> Tensor:
         return torch.tensor([[self.config.lambda_of(rate)]], device=self._device).log()
@@ -137,31 +154,41 @@ class LadderTokenizer:
         x = pad(x, self.config.padded(height), self.config.padded(width))
         with torch.no_grad(), half_precision(self._device):
             out = self._ladder(
-                kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._memory, levels=levels,
+                kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, levels=levels,
                 synthesise=keep_memory and not effort, rated=self.judging,
             )  # fmt: skip
         bits = out.bits
         if effort:
-            search = Search(self._ladder, kind, x, self._memory, self._log_lambda(rate), (height, width))
+            search = Search(
+                self._ladder, kind, x, self._state.memory, self._log_lambda(rate), (height, width)
+            )
             with torch.no_grad(), half_precision(self._device):
                 bits = search.run(bits, out.points, effort)
             if keep_memory:
                 with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(
-                        kind, self._log_lambda(rate), bits=bits, memory=self._memory, rated=self.judging
+                        kind, self._log_lambda(rate), bits=bits, memory=self._state.memory, rated=self.judging
                     )
-        if self.judging and keep_memory:
-            self.judgement = self._judged(out, x[..., :height, :width])
-        self._memory = out.memory if keep_memory else None
+        self._state_before, self._state = self._state, _State(None, None)
+        if keep_memory:
+            x_TCHW, y_TCHW = x[0, ..., :height, :width], out.frames_BTCHW[0, ..., :height, :width].float()
+            self._state = _State(out.memory, cell_errors(y_TCHW[-1:].clamp(0, 1), x_TCHW[-1:]))
+            if self.judging:
+                bpp = float(torch.stack(out.rate_bits_B).sum()) / x_TCHW[:, 0].numel()
+                self.judgement = Judgement(_mean_distortion(y_TCHW, x_TCHW), bpp)
         return [b[0].to(torch.uint8).cpu().numpy() for b in bits]
 
-    @staticmethod
-    def _judged(out: BlockOutput, x_BTCHW: Tensor) -> Judgement:
-        _, T, _, H, W = x_BTCHW.shape
-        y = out.frames_BTCHW[..., :H, :W].float().flatten(0, 1)
-        lost_T, _ = distortion(y, x_BTCHW.flatten(0, 1), weights_for(H, W))
-        bits = torch.stack(out.rate_bits_B).sum()
-        return Judgement(float(lost_T.mean()), float(bits) / (T * H * W))
+    def judge_repeat(self, frames: Sequence[Pixels]) -> Judgement | None:
+        """What a tube would come to that shows the last frame again, None where something would be seen to
+        stand still that moves (see `repeats.stands_still`); after a block that kept its memory."""
+        memory, errors = self._state
+        assert memory is not None
+        assert errors is not None
+        x_TCHW = to_tensor(frames, self._device)[0]
+        y_TCHW = memory.frame[..., : x_TCHW.shape[-2], : x_TCHW.shape[-1]].expand_as(x_TCHW)
+        if not stands_still(cell_errors(y_TCHW, x_TCHW), errors):
+            return None
+        return Judgement(_mean_distortion(y_TCHW, x_TCHW), 0.0)
 
     @torch.inference_mode()
     def synthesise(
@@ -170,6 +197,6 @@ class LadderTokenizer:
         """See BlockTokenizer."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
         with half_precision(self._device):
-            out = self._ladder(kind, self._log_lambda(rate), bits=bits, memory=self._memory)
-        self._memory = out.memory
+            out = self._ladder(kind, self._log_lambda(rate), bits=bits, memory=self._state.memory)
+        self._state = _State(out.memory, None)
         return to_pixels(out.frames_BTCHW[0, :, :, :height, :width])

@@ -1,6 +1,7 @@
 """Golden streams: exact tokens from exact bytes, and exact bytes from exact tokens, on every machine."""
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +32,15 @@ def no_clock(stage: str):  # type: ignore[no-untyped-def]
 
 
 def test_all_kinds_are_there() -> None:
-    modes, joined = set(), set()
+    modes, joined, repeats = set(), set(), set()
     for name in NAMES:
         for event in bitstream.StreamReader(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes())):
             if isinstance(event, Gop):
                 modes.add(event.mode)
                 joined.add(event.joined)
+                repeats.add(bool(event.repeats))
     assert len(modes) == 3
-    assert joined == {True, False}
+    assert joined == repeats == {True, False}
 
 
 @pytest.mark.parametrize("carrier", list(Carrier))
@@ -81,3 +83,10 @@ def test_pixels_of_a_golden_clip_are_near_what_they_were() -> None:
     assert [frame.pts for frame in frames] == [n + (n > 4) for n in range(12)]
     assert {frame.pixels.shape for frame in frames} == {(70, 90, 3)}
     assert decoder.metadata.tags == {"title": "golden"}
+
+
+def test_repeats_of_a_golden_clip_show_the_frame_before() -> None:
+    decoder = Decoder(io.BytesIO((GOLDEN / "clip-repeats.bsq").read_bytes()), model_file=MODEL)
+    frames = [event.pixels for event in decoder.events() if isinstance(event, Frame)]
+    same = [np.array_equal(one, next_) for one, next_ in pairwise(frames)]
+    assert [number for number, is_same in enumerate(same, 1) if is_same] == [1, 2, 3, 4, 14, 15]

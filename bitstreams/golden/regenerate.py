@@ -23,6 +23,8 @@ from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata  # noq
 
 MODEL = HERE / "tiny.safetensors"
 CLIP_FRAMES, CLIP_GOP = 12, 9
+STANDING = [0] * 5 + [1, 2, 3, 4] + [5, 6, 7, 8, 9] + [9] * 2
+"""Frames of a clip that moves for a while: a repeat, then a tube; a tube, then a repeat of two frames."""
 
 
 def pixels() -> codec.Pixels:
@@ -84,6 +86,7 @@ def main() -> None:
     clip = in_mode(CodingMode.PRIOR, frames)
     save("clip", clip)
     save("clip-joined", in_mode(CodingMode.PRIOR, frames[:, :20, :20]))  # so small that runs are joined
+    save("clip-repeats", in_mode(CodingMode.PRIOR, frames[STANDING]))
     cut = io.BytesIO()
     bitstream.cut(io.BytesIO(clip), cut, levels=2)
     save("clip-two-levels", cut.getvalue())

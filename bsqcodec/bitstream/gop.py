@@ -20,7 +20,8 @@ from bsqcodec.errors import InputError
 _MODE_MASK = 3
 _JOINED = 4
 _DURATIONS_LISTED = 8
-_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED
+_REPEATS = 16
+_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED | _REPEATS
 
 
 class CodingMode(IntEnum):
@@ -40,7 +41,9 @@ class Gop:
     key_rate, tube_rate: rate index 0..1000 of the key frame and of the tubes.
     levels_kept: levels present, the coarsest ones; fewer than `Header.levels` after a cut.
     token_crcs: 16 bits per kept level, see `token_crc`.
-    parts: joined: one row, parts[0][level]; else a row per block, parts[block][level], block 0 = key frame.
+    parts: joined: one row, parts[0][level]; else a row per coded block, in their order.
+    repeats: numbers of the blocks that are not coded but show the last frame of the block before them again;
+        block 0 is the key frame and never one of them.
     """
 
     pts: tuple[int, ...]
@@ -52,6 +55,7 @@ class Gop:
     levels_kept: int
     token_crcs: tuple[int, ...]
     parts: tuple[tuple[bytes, ...], ...]
+    repeats: frozenset[int] = frozenset()
 
 
 def block_count(frames: int, tube_frames: int) -> int:
@@ -75,9 +79,14 @@ def token_crc(packed_blocks: Iterable[bytes | bytearray | memoryview]) -> int:
 def encode_gop(gop: Gop, header: Header) -> bytes:
     """Payload of a GOPS chunk. InputError where the fields contradict each other."""
     frames = len(gop.pts)
-    rows = 1 if gop.joined else block_count(frames, header.tube_frames)
+    blocks = block_count(frames, header.tube_frames)
+    rows = 1 if gop.joined else blocks - len(gop.repeats)
     if len(gop.durations) != frames or not frames:
         raise InputError(f"a GOP of {frames} times and {len(gop.durations)} durations, expected equal counts")
+    if not gop.repeats <= set(range(1, blocks)):
+        raise InputError(
+            f"a GOP of {blocks} blocks repeats {sorted(gop.repeats)}, expected 1 to {blocks - 1}"
+        )
     if len(gop.parts) != rows:
         raise InputError(f"a GOP of {frames} frames has {len(gop.parts)} rows of parts, expected {rows}")
     if any(len(row) != gop.levels_kept for row in (*gop.parts, gop.token_crcs)):
@@ -86,9 +95,12 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
         )
     deltas = tuple(after - before for before, after in pairwise(gop.pts))
     listed = gop.durations[:-1] != deltas
-    payload = bytearray([gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed])
+    flags = gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed | _REPEATS * bool(gop.repeats)
+    payload = bytearray([flags])
     payload += encode_varint(frames) + encode_varint(gop.pts[0])
     payload += encode_runs(deltas) + encode_runs(gop.durations) if listed else encode_runs(gop.durations)
+    if gop.repeats:
+        payload += encode_runs(tuple(int(block in gop.repeats) for block in range(1, blocks)))
     payload += encode_varint(gop.key_rate) + encode_signed(gop.tube_rate - gop.key_rate)
     payload += encode_varint(gop.levels_kept)
     for crc in gop.token_crcs:
@@ -107,6 +119,8 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
         raise cursor.fault(f"flags of the GOP are 0x{flags:02x}: not known to this version")
     frames = cursor.varint("frames of the GOP", 1, min(header.max_gop_frames, limits.frames_per_gop))
     pts, durations = _decode_times(cursor, frames, listed=bool(flags & _DURATIONS_LISTED))
+    blocks = block_count(frames, header.tube_frames)
+    repeats = _decode_repeats(cursor, blocks) if flags & _REPEATS else frozenset()
     key_rate = cursor.varint("rate index", 0, RATE_INDEX_MAX)
     tube_rate = key_rate + cursor.signed("rate index of the tubes")
     if not 0 <= tube_rate <= RATE_INDEX_MAX:
@@ -114,7 +128,7 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     levels = cursor.varint("levels of the GOP", 1, min(header.levels, limits.levels))
     token_crcs = tuple(int.from_bytes(cursor.take(2, "token CRC")) for _ in range(levels))
     joined = bool(flags & _JOINED)
-    rows = 1 if joined else block_count(frames, header.tube_frames)
+    rows = 1 if joined else blocks - len(repeats)
     sizes = [[cursor.varint("length of a part") for _ in range(levels)] for _ in range(rows)]
     total = sum(map(sum, sizes))
     if total != cursor.remaining:
@@ -123,7 +137,14 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
         )
     parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
     mode = CodingMode(flags & _MODE_MASK)
-    return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts)
+    return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts, repeats)
+
+
+def _decode_repeats(cursor: Cursor, blocks: int) -> frozenset[int]:
+    marks = cursor.runs(blocks - 1, "mark of a repeated tube", high=1)
+    if 1 not in marks:
+        raise cursor.fault("no tube of the GOP is repeated, but its flags say so")
+    return frozenset(block for block, mark in enumerate(marks, 1) if mark)
 
 
 def _decode_times(cursor: Cursor, frames: int, *, listed: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -87,11 +87,11 @@ class Cursor:
         value = self.varint(what)
         return -(value + 1 >> 1) if value & 1 else value >> 1
 
-    def runs(self, count: int, what: str, low: int = 0) -> list[int]:
+    def runs(self, count: int, what: str, low: int = 0, high: int = VARINT_END - 1) -> list[int]:
         """Read what `encode_runs` wrote for `count` numbers."""
         values: list[int] = []
         while len(values) < count:
-            value = self.varint(what, low)
+            value = self.varint(what, low, high)
             left = count - len(values)
             values += [value] * (1 if left == 1 else self.varint(f"run length of {what}", 1, left))
         return values

@@ -80,6 +80,8 @@ def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
                 "levels": gop.levels_kept,
                 "key_rate": gop.key_rate,
                 "tube_rate": gop.tube_rate,
+                "tubes": gop.tubes,
+                "repeats": gop.repeats,
             }
             for gop in summary.gops
         ],
@@ -125,6 +127,8 @@ def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
     yield "levels", _levels(summary)
     modes = ", ".join(f"{count} {mode.name.lower()}" for mode, count in summary.mode_counts.items())
     yield "GOPs", f"{len(summary.gops)} ({modes})" if modes else "0"
+    if repeats := sum(gop.repeats for gop in summary.gops):
+        yield "repeats", f"{repeats} of {sum(gop.tubes for gop in summary.gops)} tubes"
     yield "chunks", ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes_by_chunk.items())
     yield "colour", _colour(header.colour)
     if header.tile_overlap:

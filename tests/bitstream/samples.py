@@ -67,10 +67,15 @@ def read_back(reader: StreamReader) -> tuple[Stream, list[Event]]:
 
 
 def make_gop(
-    pts: list[int], header: Header, *, durations: list[int] | None = None, joined: bool = False
+    pts: list[int],
+    header: Header,
+    *,
+    durations: list[int] | None = None,
+    joined: bool = False,
+    repeats: frozenset[int] = frozenset(),
 ) -> Gop:
-    """A GOP whose parts say where they belong: block and level, as often as both together."""
-    rows = 1 if joined else block_count(len(pts), header.tube_frames)
+    """A GOP whose parts say where they belong: row and level, as often as both together."""
+    rows = 1 if joined else block_count(len(pts), header.tube_frames) - len(repeats)
     parts = tuple(
         tuple(bytes([16 * block + level]) * (block + level + 1) for level in range(header.levels))
         for block in range(rows)
@@ -85,12 +90,26 @@ def make_gop(
         levels_kept=header.levels,
         token_crcs=tuple(range(1000, 1000 + header.levels)),
         parts=parts,
+        repeats=repeats,
     )
 
 
 def still() -> Stream:
     header = Header(768, 512, "base", DIGEST, 4, still=True)
     return Stream(header, (make_gop([0], header),))
+
+
+def still_film() -> Stream:
+    """GOPs of a key frame and 5 tubes, of which some are repeats; runs of their own and joined ones."""
+    header = Header(64, 48, "tiny", DIGEST, 3, max_gop_frames=21)
+    repeats = (frozenset({1, 2, 4, 5}), frozenset({3}), frozenset(range(1, 6)))
+    return Stream(
+        header=header,
+        gops=tuple(
+            make_gop(list(range(21 * n, 21 * n + 21)), header, joined=n == 1, repeats=repeats[n])
+            for n in range(3)
+        ),
+    )
 
 
 def film(gops: int = 6) -> Stream:
@@ -147,7 +166,9 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
     anything = st.lists(st.integers(0, 2**40), min_size=frames, max_size=frames)
     durations = draw(st.just([*deltas, last]) | st.just([0] * frames) | anything)
     joined = draw(st.booleans())
-    rows = 1 if joined else block_count(frames, header.tube_frames)
+    blocks = block_count(frames, header.tube_frames)
+    repeats = draw(st.frozensets(st.integers(1, blocks - 1))) if blocks > 1 else frozenset[int]()
+    rows = 1 if joined else blocks - len(repeats)
     levels = draw(st.integers(1, header.levels))
     part_lists = st.lists(st.binary(max_size=5), min_size=rows * levels, max_size=rows * levels)
     parts = draw(part_lists)
@@ -161,6 +182,7 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
         levels_kept=levels,
         token_crcs=tuple(draw(st.lists(st.integers(0, 65535), min_size=levels, max_size=levels))),
         parts=tuple(tuple(parts[row * levels : (row + 1) * levels]) for row in range(rows)),
+        repeats=repeats,
     )
 
 

@@ -92,6 +92,12 @@ def test_false_counts_of_frames_take_no_memory(payload: bytes) -> None:
         decode_gop(memoryview(payload), HEADER)
 
 
+@pytest.mark.parametrize("count", [b"\x03", b"\xff\xff\xff\xff\x0f"])
+def test_false_counts_of_repeats_take_no_memory(count: bytes) -> None:
+    with pytest.raises(FormatError, match=r"run length of mark of a repeated tube is \d+, expected 1 to 2"):
+        decode_gop(memoryview(b"\x10\x09\x00\x01\x09\x01" + count), HEADER)
+
+
 def test_the_pixels_of_a_header_are_limited() -> None:
     large = Header(16384, 16384, "base", bytes(16), 4)
     assert decode_header(memoryview(encode_header(large))) == large

@@ -152,6 +152,25 @@ def test_the_bytes_of_metadata_sound_and_index() -> None:
     assert data[index_at:] == index + chunk(b"ENDS", index_at.to_bytes(8))
 
 
+def test_the_bytes_of_repeats() -> None:
+    """Two bytes more for any number of tubes that all are repeats, and no parts for them."""
+    header = Header(8, 8, "tiny", DIGEST, 1, max_gop_frames=102)
+    still = make_gop(list(range(102)), header, repeats=frozenset(range(1, 27)))
+    data = Stream(header, (still,)).to_bytes()
+    begin = (
+        b"\x12"  # mode PRIOR, some tubes are repeats
+        b"\x66\x00\x01\x66"  # 102 frames from 0 on, each for 1
+        b"\x01\x1a"  # repeats: 1, 26 times: the last tube has one frame
+    )
+    end = b"\xf4\x03\x9f\x01\x01\x03\xe8\x01\x00"  # rates, a level, its CRC, the key frame's length and part
+    assert chunk(b"GOPS", begin + end) in data
+    some = make_gop(list(range(102)), header, joined=True, repeats=frozenset({2, 3, 26}))
+    data = Stream(header, (some,)).to_bytes()
+    marks = b"\x00\x01\x01\x02\x00\x16\x01"  # coded, two repeats, 22 coded, a repeat without its count
+    assert chunk(b"GOPS", b"\x16" + begin[1:5] + marks + end) in data
+    assert read_back(StreamReader(io.BytesIO(data)))[0].gops == (some,)
+
+
 def test_token_crc_by_hand() -> None:
     blocks = [b"\x80\x01", bytearray(b"\xff"), memoryview(b"")]
     assert token_crc(blocks) == crc32(b"\x80\x01\xff") % 65536
@@ -249,6 +268,9 @@ def altered(gop: Gop = GOP, **fields: object) -> Gop:
         (altered(pts=(-1, 5)), "-1 cannot be stored"),
         (altered(parts=GOP.parts[:1]), "has 1 rows of parts, expected 2"),
         (altered(joined=True), "has 2 rows of parts, expected 1"),
+        (altered(repeats=frozenset({1})), "has 2 rows of parts, expected 1"),
+        (altered(repeats=frozenset({0})), r"a GOP of 2 blocks repeats \[0\], expected 1 to 1"),
+        (altered(repeats=frozenset({1, 2})), r"a GOP of 2 blocks repeats \[1, 2\], expected 1 to 1"),
         (altered(levels_kept=1), "1 levels needs as many parts"),
         (altered(token_crcs=(1,)), "2 levels needs as many"),
         (altered(key_rate=1001), "rate index is 1001, expected 0 to 1000"),

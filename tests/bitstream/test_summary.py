@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from bitstream.samples import film, still
+from bitstream.samples import film, still, still_film
 from bitstream.test_damage import DATA, FILM, chunk, flipped, positions, with_chunk
 from bsqcodec.bitstream import CodingMode, Limits, describe
 from bsqcodec.errors import FormatError
@@ -48,6 +48,15 @@ def test_a_still() -> None:
     summary = describe(io.BytesIO(data))
     assert (summary.frame_count, summary.has_index, summary.complete) == (1, False, True)
     assert summary.bpp == pytest.approx(8 * len(data) / (768 * 512))
+
+
+def test_repeats_are_counted() -> None:
+    summary = describe(io.BytesIO(still_film().to_bytes()))
+    assert [(gop.frames, gop.tubes, gop.repeats) for gop in summary.gops] == [
+        (21, 5, 4),
+        (21, 5, 1),
+        (21, 5, 5),
+    ]
 
 
 def test_a_stream_without_frames() -> None:

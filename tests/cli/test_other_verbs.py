@@ -34,6 +34,18 @@ def test_info_for_programs(run: Run, clip_stream: Path) -> None:
     assert piped["gops"] == values["gops"]
 
 
+def test_info_counts_repeats(run: Run, clip_stream: Path, model: Path, media: Path, tmp_path: Path) -> None:
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    for number in range(7):
+        (stills / f"{number}.png").write_bytes((media / "photo.png").read_bytes())
+    run("encode", stills, tmp_path / "still.bsq", "--model", model, "--gop", 33)
+    assert "  repeats   2 of 2 tubes\n" in run("info", tmp_path / "still.bsq").stdout
+    (gop,) = json.loads(run("info", tmp_path / "still.bsq", "--json").stdout)["gops"]
+    assert (gop["tubes"], gop["repeats"]) == (2, 2)
+    assert "repeats" not in run("info", clip_stream).stdout
+
+
 def test_info_refuses(run: Run, tmp_path: Path, media: Path) -> None:
     assert "no such file" in run("info", tmp_path / "missing", code=1).stderr
     assert "is a folder" in run("info", tmp_path, code=1).stderr

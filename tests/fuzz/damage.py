@@ -6,13 +6,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from zlib import crc32
 
-from bitstream.samples import film, still
+from bitstream.samples import film, still, still_film
 
 from bsqcodec.bitstream import Damage, Gop, StreamReader, cut, describe
 from bsqcodec.bitstream.varint import encode_varint
 from bsqcodec.errors import BsqError, FormatError
 
-STREAMS = (film(3).to_bytes(), still().to_bytes())
+STREAMS = (film(3).to_bytes(), still().to_bytes(), still_film().to_bytes())
 TYPES = (b"HEAD", b"META", b"TRAK", b"GOPS", b"AUDI", b"INDX", b"ENDS")
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 LENGTHS = (0, 1, 127, 128, 1 << 16, 1 << 20, 1 << 26, (1 << 26) + 1, 1 << 40, (1 << 63) - 1)
