@@ -107,18 +107,6 @@ def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
     return torch.stack([torch.lerp(anchors[..., a, :], anchors[..., a + 1, :], p - a) for a, p in between], 1)
 
 
-@lru_cache(maxsize=16)
-def _blend(
-    size: int, cells: int, device: torch.device
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """For the pixels along an axis, the two cells whose middles are nearest, and their shares."""
-    place = (torch.arange(size, device=device) + 0.5) * cells / size - 0.5
-    first = place.floor()
-    share = place - first
-    low, high = first.clamp(min=0).long(), (first + 1).clamp(max=cells - 1).long()
-    return (low, 1 - share), (high, share)
-
-
 def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
     """The frame as the vectors move it, (B, T, C, H, W), float32.
 
@@ -126,16 +114,22 @@ def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor
     weighted by how near their middles are. In float32 whatever autocast says: places need it.
     """
     B, C, H, W = frame_BCHW.shape
-    h, w = vectors_BhwA2.shape[1:3]
-    device = frame_BCHW.device
+    half, device = CELL // 2, frame_BCHW.device
     with torch.autocast(device.type, enabled=False):
-        moves = in_frames(vectors_BhwA2, frames).flatten(0, 1)
+        # Between the middles of cells, and half a cell beyond the frame, the nearest four are the same.
+        moves = in_frames(vectors_BhwA2, frames).flatten(0, 1).flip(-1) * _scale(H, W, device)
+        N, h, w, _ = moves.shape
+        cells = F.pad(moves.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
+        grid = _grid(H, W, half, device).view(h + 1, CELL, w + 1, CELL, 2)
         before = frame_BCHW.float().repeat_interleave(frames, 0)
+        far = (torch.arange(CELL, device=device) + 0.5) / CELL
         found = torch.zeros_like(before)
-        for rows, row_share in _blend(H, h, device):
-            for columns, column_share in _blend(W, w, device):
-                moved = moves[:, rows][:, :, columns]
-                found = found + row_share[:, None] * column_share * _taken(before, moved)
+        for down, rows in enumerate((1 - far, far)):
+            for right, columns in enumerate((1 - far, far)):
+                moved = cells[:, down : down + h + 1, None, right : right + w + 1, None]
+                places = (grid + moved).view(N, H + CELL, W + CELL, 2)[:, half:-half, half:-half]
+                share = (rows[:, None] * columns).repeat(h + 1, w + 1)[half:-half, half:-half]
+                found = torch.addcmul(found, share, _sampled(before, places))
     return found.view(B, frames, C, H, W)
 
 
@@ -150,9 +144,29 @@ def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:
 
 
 def _taken(x_BCHW: Tensor, moves_BHW2: Tensor) -> Tensor:
-    """Every pixel from as far away as its vector says, bilinear; the border goes on beyond the frame."""
+    """Every pixel from as far away as its vector says."""
     _, _, H, W = x_BCHW.shape
-    rows = torch.arange(H, device=x_BCHW.device)[:, None] + 0.5 + moves_BHW2[..., 0]
-    columns = torch.arange(W, device=x_BCHW.device) + 0.5 + moves_BHW2[..., 1]
-    places = torch.stack([columns * (2 / W) - 1, rows * (2 / H) - 1], -1)
-    return F.grid_sample(x_BCHW, places, mode="bilinear", padding_mode="border", align_corners=False)
+    device = x_BCHW.device
+    return _sampled(x_BCHW, _grid(H, W, 0, device) + moves_BHW2.flip(-1) * _scale(H, W, device))
+
+
+@lru_cache(maxsize=16)
+def _scale(height: int, width: int, device: torch.device) -> Tensor:
+    """Of pixels to what `grid_sample` counts in, x first."""
+    return torch.tensor([2 / width, 2 / height], device=device)
+
+
+@lru_cache(maxsize=4)  # of one size of video
+def _grid(height: int, width: int, beyond: int, device: torch.device) -> Tensor:
+    """Places of the pixels, and of so many beyond each border, as `grid_sample` counts them: (H, W, 2), x
+    first, from -1 to 1 between the frame's borders."""
+    y, x = (
+        (torch.arange(-beyond, size + beyond, device=device) + 0.5) * (2 / size) - 1
+        for size in (height, width)
+    )
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def _sampled(x_BCHW: Tensor, places_BHW2: Tensor) -> Tensor:
+    """Bilinear; the border goes on beyond the frame."""
+    return F.grid_sample(x_BCHW, places_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
