@@ -91,11 +91,13 @@ class Job:
         if options.stage not in SHARES:
             raise InputError(f"stage {options.stage}: not known, expected {' or '.join(SHARES)}")
         self.options, self.started = options, time.monotonic()
-        on = "" if options.init is None else "-on"  # from trained weights
-        self.image_recipe, self.prior_recipe = options.recipe or f"image{on}", f"prior{on}"
-        self.recipe = read_recipe(self.image_recipe, ImageRecipe)[1]
-        self.clip_crop = read_recipe("video", VideoRecipe)[1].crop
         self.device = str(pick_device(options.device))
+        large = "-large" if self.device == "cuda" else ""
+        start = large if options.init is None else "-on"  # from trained weights
+        self.image_recipe, self.prior_recipe = options.recipe or f"image{start}", f"prior{start}"
+        self.video_recipe = f"video{large}"
+        self.recipe = read_recipe(self.image_recipe, ImageRecipe)[1]
+        self.clip_crop = read_recipe(self.video_recipe, VideoRecipe)[1].crop
         self.state, self.work = options.out / "state", options.out / "work"
         self.lines: list[str] = []
         self.held = held_out([options.data])
@@ -180,7 +182,7 @@ class Job:
     def _video(self, before: float, seconds: float) -> None:
         if has_shards(self.state / "image"):
             _relabel(self.state / "image", self.state / "video")
-        self._train_tokenizer("video", "video", before, seconds)
+        self._train_tokenizer("video", self.video_recipe, before, seconds)
 
     def _train_tokenizer(self, part: str, recipe: str, before: float, seconds: float) -> None:
         folder = self.state / part
