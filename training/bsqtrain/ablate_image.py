@@ -62,18 +62,28 @@ class PlainLevel(Level):
         return v / math.sqrt(v.shape[-1])  # where the sphere has its corners
 
 
+class BoundedLevel(PlainLevel):
+    """Signs of a vector whose entries are bounded one by one; at the start about as long as on the sphere."""
+
+    GAIN = 8.0  # new projections give entries of about .1
+
+    def sphere(self, feature_BHWD: Tensor, state_BHWD: Tensor) -> Tensor:
+        scale = math.sqrt(self.project.out_features)
+        return torch.tanh(super().sphere(feature_BHWD, state_BHWD) * scale * self.GAIN) / scale
+
+
 def _ends(ladder: Ladder) -> Ends:
     ends = ladder.ends["key"]
     assert isinstance(ends, Ends)
     return ends
 
 
-def plain_signs(ladder: Ladder, _: Sequence[np.ndarray]) -> None:
-    """Put plain levels in place of all levels."""
+def signs(kind: type[PlainLevel], ladder: Ladder, _: Sequence[np.ndarray]) -> None:
+    """Put levels of that kind in place of all levels."""
     levels = _ends(ladder).levels
     for number, level in enumerate(levels):
         assert isinstance(level, Level)
-        plain = PlainLevel(level.project.in_features, level.project.out_features)
+        plain = kind(level.project.in_features, level.project.out_features)
         plain.load_state_dict(level.state_dict())
         levels[number] = plain
 
@@ -117,7 +127,8 @@ ARMS: dict[str, Arm] = {
     "base": Arm("base, seed 0"),
     "base-1": Arm("base, seed 1", seed=1),
     "base-2": Arm("base, seed 2", seed=2),
-    "sign": Arm("plain signs, no sphere", alter=plain_signs),
+    "sign": Arm("plain signs, no sphere", alter=partial(signs, PlainLevel)),
+    "sign-tanh": Arm("signs of tanh, no sphere", alter=partial(signs, BoundedLevel)),
     "adamw": Arm("AdamW 1e-3 alone", schedule={"muon_learning_rate": 0.0}),
     "adamw-fast": Arm("AdamW 2e-3 alone", schedule={"muon_learning_rate": 0.0, "learning_rate": 2e-3}),
     "levels-1": Arm("1 level: 32 at 8", {"levels": _levels((8, 32))}),
