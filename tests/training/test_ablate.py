@@ -1,0 +1,181 @@
+"""Ablations: arms that can be built, change what they say, and are run once."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bsqtrain import ablate, ablate_image, ablate_prior
+from bsqtrain.ablate_image import ARMS, TOKENIZER
+from bsqtrain.ablate_prior import PRIOR_ARMS, OrderedTwin, PriorArm
+from bsqtrain.tokens import Clip, save_clips
+from PIL import Image
+from torch import Tensor
+
+from bsqcodec.blocks import BlockKind
+from bsqcodec.prior import PriorConfig
+from bsqcodec.samples import picture
+from bsqcodec.tokenizer.ladder import Ladder
+
+LEVELS = ((16, 8), (8, 10))
+
+
+def altered(name: str) -> Ladder:
+    torch.manual_seed(0)
+    arm = ARMS[name]
+    ladder = Ladder(replace(TOKENIZER, **arm.tokenizer))
+    if arm.alter is not None:
+        arm.alter(ladder, [picture()])
+    return ladder
+
+
+def twin(arm: PriorArm) -> OrderedTwin:
+    torch.manual_seed(0)
+    return OrderedTwin(PriorConfig.preset(LEVELS, "tiny"), arm).eval()
+
+
+def token_cache(path: Path, clips: int) -> Path:
+    source = np.random.default_rng(0)
+    shapes = [(64 // stride, 64 // stride, bits) for stride, bits in LEVELS]
+    blocks = [[[source.integers(0, 2, shape, dtype=np.uint8) for shape in shapes]] for _ in range(clips)]
+    save_clips(path, LEVELS, [Clip.from_bits(500, 500, block) for block in blocks])
+    return path
+
+
+@torch.no_grad()
+def test_every_arm_codes_a_picture() -> None:
+    x_BTCHW = torch.rand(1, 1, 3, 64, 64)
+    for name in ("base", *(name for name, arm in ARMS.items() if arm.tokenizer or arm.alter)):
+        ladder = altered(name)
+        out = ladder(BlockKind.KEY, torch.zeros(1, 1), frames_BTCHW=x_BTCHW, rated=True)
+        assert out.frames_BTCHW.shape == x_BTCHW.shape
+        assert len(out.rate_bits_B) == len(ladder.config.levels)
+
+
+@torch.no_grad()
+def test_plain_signs_have_any_length() -> None:
+    x_BTCHW = torch.rand(1, 1, 3, 64, 64)
+    for name, spherical in (("base", True), ("sign", False)):
+        out = altered(name)(BlockKind.KEY, torch.zeros(1, 1), frames_BTCHW=x_BTCHW)
+        lengths = out.points[0].norm(dim=-1)
+        assert torch.allclose(lengths, torch.ones(()), atol=1e-5) == spherical
+        assert torch.equal(out.bits[0], (out.points[0] >= 0).float())
+
+
+@torch.no_grad()
+def test_principal_components_give_the_pixels_back() -> None:
+    x_BTCHW = torch.from_numpy(picture()[:128, :192]).permute(2, 0, 1)[None, None].float() / 255
+    errors = []
+    for name in ("base", "pca"):
+        ends = altered(name).ends["key"]
+        y_BTCHW = ends.pixels(ends.stem(ends.patches(x_BTCHW - 0.5)), None)
+        errors.append(float((y_BTCHW - x_BTCHW).square().mean()))
+    assert errors[1] < 0.002 < errors[0]
+
+
+@pytest.mark.parametrize("name", ["groups-1", "groups-2", "prior", "groups-8"])
+def test_what_positions_know_of_each_other(name: str) -> None:
+    """Which bits of the fine level change the cost of others: the gradient of each position's cost."""
+    net = twin(PRIOR_ARMS[name])
+    for level in net.levels:
+        torch.nn.init.normal_(level.own.inner.weight)
+        torch.nn.init.normal_(level.node.weight)
+    tokens = [torch.randint(0, 2, (1, 4, 4, 8)) * 2.0 - 1, torch.randint(0, 2, (1, 8, 8, 10)) * 2.0 - 1]
+
+    def costs(changed: tuple[int, int] | None = None) -> Tensor:
+        fine = tokens[1].clone()
+        if changed is not None:
+            fine[0][changed] *= -1
+        grid = torch.zeros(8, 8)
+        with torch.no_grad():
+            for group, (top, left) in enumerate(((0, 0), (1, 1), (0, 1), (1, 0))):
+                bits = net.level_bits(
+                    1, [tokens[0], fine], None, None, torch.tensor([500]), torch.tensor([group])
+                )
+                grid[top::2, left::2] = bits.sum(-1).view(4, 4)
+        return grid
+
+    usual = costs()
+    seen_by = {at: {tuple(p) for p in (costs(at) != usual).nonzero().tolist()} for at in ((2, 2), (3, 3))}
+    rows, columns = np.mgrid[:8, :8]
+    steps: dict[str, Callable[[int, int], int]] = {
+        "groups-1": lambda y, x: 0,
+        "groups-2": lambda y, x: (y + x) % 2,
+        "prior": lambda y, x: {(0, 0): 0, (1, 1): 1, (0, 1): 2, (1, 0): 3}[y % 2, x % 2],
+        "groups-8": lambda y, x: (
+            2 * {(0, 0): 0, (1, 1): 1, (0, 1): 2, (1, 0): 3}[y % 2, x % 2] + (y // 2 + x // 2) % 2
+        ),
+    }
+    order = steps[name]
+    for at, seen in seen_by.items():
+        later = {(y, x) for y, x in zip(rows.flat, columns.flat, strict=True) if order(y, x) > order(*at)}
+        assert seen - {at} <= later
+        assert bool(seen - {at}) == bool(later)
+
+
+def test_eight_groups_count_every_bit_once() -> None:
+    net = twin(PRIOR_ARMS["groups-8"])
+    for level in net.levels:
+        torch.nn.init.zeros_(level.node.weight)
+    tokens = [torch.ones(2, 4, 4, 8), torch.ones(2, 8, 8, 10)]
+    with torch.no_grad():
+        for index, raw in ((0, 2 * 16 * 8), (1, 2 * 64 * 10)):
+            parts = [
+                net.level_bits(index, tokens, None, None, torch.tensor([0, 9]), torch.full((2,), group))
+                for group in range(4)
+            ]
+            assert float(sum(part.sum() for part in parts)) == pytest.approx(raw)
+
+
+@pytest.mark.parametrize("name", ["prior", "chunk-1", "chunk-none"])
+def test_what_bits_of_a_token_know_of_each_other(name: str) -> None:
+    arm = PRIOR_ARMS[name]
+    with ablate_prior.chunks_of(arm.chunk), torch.no_grad():
+        net = twin(arm)
+        tokens = [torch.ones(1, 4, 4, 8), torch.ones(1, 8, 8, 10)]
+        rate, group = torch.tensor([500]), torch.tensor([0])
+        usual = net.level_bits(1, tokens, None, None, rate, group)[0]
+        tokens[1][0, 0, 0, 2] = -1
+        changed = (net.level_bits(1, tokens, None, None, rate, group)[0] != usual).tolist()
+    assert changed[:3] == [False, False, True]
+    assert any(changed[3:]) == (not arm.independent)
+
+
+def test_arms_are_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2, 10):
+        Image.fromarray(picture()[: 256 + number]).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(ablate, "RECIPE", replace(ablate_image.RECIPE, batch=1))
+    small = replace(TOKENIZER, width=(32, 32, 32), encoder_depth=(1, 1, 1), decoder_depth=(1, 1, 1))
+    monkeypatch.setattr(ablate, "TOKENIZER", small)
+    monkeypatch.setattr(ablate, "TIMED_STEPS", 2)
+    pictured = ["base", "bits-16", "--data", str(tmp_path), "--steps", "2", "--out", str(tmp_path / "out")]
+    assert ablate.main(pictured) == 0
+    caches = [str(token_cache(tmp_path / f"{name}.npz", count)) for name, count in (("some", 9), ("held", 2))]
+    coded = ["chunk-none", "--tokens", caches[0], "--held", caches[1], "--steps", "2"]
+    assert ablate.main([*coded, "--out", str(tmp_path / "out")]) == 0
+    results = tmp_path / "out" / "results.jsonl"
+    first, printed = results.read_text(), capsys.readouterr().out
+    rows = [json.loads(line) for line in first.splitlines()]
+    assert [row["arm"] for row in rows] == ["base", "bits-16", "chunk-none"]
+    assert rows[0]["steps"] == rows[2]["steps"] == 2
+    assert [point["rate"] for point in rows[1]["points"]] == [100, 300, 500, 700, 900]
+    # Bits that are random cost one each.
+    assert rows[2]["level_share"] == pytest.approx([1, 1], abs=0.2)
+
+    assert ablate.main(pictured) == 0  # nothing is run
+    assert results.read_text() == first
+    shown = capsys.readouterr().out
+    assert "arm base" not in shown
+    assert shown.strip()
+    assert shown in printed
+    assert "| base | base, seed 0 | " in shown
+
+
+def test_an_arm_that_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ablate.main(["nonesuch", "--steps", "2", "--out", str(tmp_path)]) == 1
+    assert "nonesuch: no such arm, expected one of base, " in capsys.readouterr().err

@@ -1,0 +1,228 @@
+"""Ablations: small changes of one small base, each trained for equal time and measured on the same crops.
+
+    python -m bsqtrain.ablate ARM... --steps N --data DIR... --out DIR
+    python -m bsqtrain.ablate ARM... --steps N --tokens FILE --held FILE --out DIR
+
+Every arm leaves one line in OUT/results.jsonl; arms that are there are not run again. A table comes at the
+end. N is the base's steps; an arm on pictures has as many as take the same time, by steps of both timed in
+turn, so that other work on the machine favours none. Arms of the prior have N steps each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bsqcodec.errors import BsqError, InputError
+from bsqcodec.tokenizer.ladder import Ladder
+from bsqtrain import pictures
+from bsqtrain.ablate_image import ARMS, RECIPE, SCHEDULE, TOKENIZER
+from bsqtrain.ablate_prior import PRIOR_ARMS, train_and_measure
+from bsqtrain.engine import Budget, Trainer
+from bsqtrain.image import ImageTask
+from bsqtrain.measure import RatePoint, held_out, measure
+from bsqtrain.tokens import load_clips
+
+CPU = torch.device("cpu")
+JUDGED = (300, 500, 700)
+"""Rate indices whose J is compared; the two beside them are measured as well, for arms that differ there."""
+MEASURED = (100, *JUDGED, 900)
+SIDE = 256
+"""Of the held-out crops, and the smallest of the training pictures: the same ones for all sizes of crops."""
+TIMED_STEPS = 7
+BASES, PRIOR_BASES = ("base", "base-1", "base-2"), ("prior", "prior-1")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out of an arm. points: of a tokenizer; level_bpp and level_share: of a prior, bits per pixel
+    and per raw bit of held-out tokens."""
+
+    arm: str
+    change: str
+    steps: int
+    seconds: float
+    parameters: int
+    points: tuple[RatePoint, ...] = ()
+    level_bpp: tuple[float, ...] = ()
+    level_share: tuple[float, ...] = ()
+
+    @staticmethod
+    def from_json(line: str) -> Row:
+        """Read what `Ablation.run` wrote."""
+        values: dict[str, Any] = json.loads(line)
+        values |= {name: tuple(values[name]) for name in ("level_bpp", "level_share")}
+        points = [RatePoint(**point | {"level_bpp": tuple(point["level_bpp"])}) for point in values["points"]]
+        return Row(**values | {"points": tuple(points)})
+
+    @property
+    def costs(self) -> list[float]:
+        """J at the rates that are compared."""
+        return [point.cost for point in self.points if point.rate in JUDGED]
+
+    def excess(self, base: Sequence[Row]) -> float:
+        """Percent above the mean of the base's rows: of J, the mean over the rates; of a prior's bits."""
+        if not self.points:
+            return 100 * (sum(self.level_bpp) / statistics.fmean(sum(row.level_bpp) for row in base) - 1)
+        usual = [statistics.fmean(costs) for costs in zip(*(row.costs for row in base), strict=True)]
+        return 100 * (statistics.fmean(c / u for c, u in zip(self.costs, usual, strict=True)) - 1)
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The arms' common data and budget."""
+
+    data: tuple[Path, ...]
+    steps: int
+    out: Path
+    count: int = 32
+    tokens: Path | None = None
+    held: Path | None = None
+
+    @cached_property
+    def shown(self) -> list[np.ndarray]:
+        return pictures.load(pictures.find(self.data, validation=False), SIDE)
+
+    @cached_property
+    def judged(self) -> list[np.ndarray]:
+        """The middles of held-out pictures."""
+        starts = [
+            (picture, *(max(0, side - SIDE) // 2 for side in picture.shape[:2]))
+            for picture in held_out(self.data, self.count)
+        ]
+        return [picture[top : top + SIDE, left : left + SIDE] for picture, top, left in starts]
+
+    def _trainer(self, name: str, steps: int) -> Trainer:
+        arm = ARMS[name]
+        torch.manual_seed(arm.seed)
+        ladder = Ladder(replace(TOKENIZER, **arm.tokenizer))
+        if arm.alter is not None:
+            arm.alter(ladder, self.shown)
+        recipe, schedule = replace(RECIPE, **arm.recipe), replace(SCHEDULE, **arm.schedule)
+        task = ImageTask(ladder, pictures.CropSampler(self.shown, recipe.crop), recipe, CPU, arm.seed)
+        return Trainer(task, schedule, Budget(steps=steps), self.out / name, compile=False)
+
+    def _equal_time(self, name: str) -> int:
+        """The steps of an arm that take as much CPU time as the base's."""
+        if name in BASES:
+            return self.steps
+        runs = [(self._trainer(each, TIMED_STEPS), list[float]()) for each in (BASES[0], name)]
+        for _ in range(TIMED_STEPS):
+            for trainer, seconds in runs:
+                start = time.process_time()
+                trainer._one_step(0.5)
+                seconds.append(time.process_time() - start)
+        base, own = (statistics.median(seconds[1:]) for _, seconds in runs)
+        return max(1, round(self.steps * base / own))
+
+    def run_image(self, name: str) -> Row:
+        """Train and measure one arm on pictures."""
+        trainer = self._trainer(name, self._equal_time(name))
+        trainer.run()
+        ladder = trainer.task.model
+        assert isinstance(ladder, Ladder)
+        ladder.load_state_dict(trainer.ema)
+        found = measure(ladder, self.judged, CPU, rates=MEASURED, say=lambda line: None)
+        return _row(name, ARMS[name].change, trainer, points=found.points)
+
+    def run_prior(self, name: str) -> Row:
+        """Train and measure one arm on tokens."""
+        if self.tokens is None or self.held is None:
+            raise InputError(f"{name}: an arm of the prior needs token caches: --tokens and --held")
+        (levels, clips), (_, unseen) = load_clips(self.tokens), load_clips(self.held)
+        arm, budget = PRIOR_ARMS[name], Budget(steps=self.steps)
+        trainer, bpp, share = train_and_measure(arm, levels, clips, unseen, budget, self.out / name)
+        return _row(name, arm.change, trainer, level_bpp=bpp, level_share=share)
+
+    def run(self, names: Sequence[str]) -> list[Row]:
+        """All rows in OUT, once the named arms that are not there have been run."""
+        unknown = [name for name in names if name not in ARMS and name not in PRIOR_ARMS]
+        if unknown:
+            known = ", ".join([*ARMS, *PRIOR_ARMS])
+            raise InputError(f"{unknown[0]}: no such arm, expected one of {known}")
+        self.out.mkdir(parents=True, exist_ok=True)
+        results = self.out / "results.jsonl"
+        rows = [Row.from_json(line) for line in results.read_text().splitlines()] if results.exists() else []
+        for name in names:
+            if any(row.arm == name for row in rows):
+                continue
+            print(f"arm {name}", flush=True)
+            rows.append(self.run_image(name) if name in ARMS else self.run_prior(name))
+            with results.open("a") as file:
+                file.write(json.dumps(asdict(rows[-1])) + "\n")
+        return rows
+
+
+def _row(name: str, change: str, trainer: Trainer, **figures: Any) -> Row:
+    size = sum(parameter.numel() for parameter in trainer.parameters)
+    return Row(name, change, trainer.step, round(trainer.elapsed, 1), size, **figures)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: tokenizers, then priors; the last column is against the mean of the rows of the base."""
+    lines: list[str] = []
+    pictured = [row for row in rows if row.points]
+    if pictured:
+        base = [row for row in pictured if row.arm in BASES] or pictured[:1]
+        costs = " | ".join(f"J {rate}" for rate in JUDGED)
+        lines = [
+            f"| arm | change | parameters | steps | bpp 500 | MS-SSIM dB 500 | PSNR 500 | {costs} | J |",
+            "|---" * 11 + "|",
+        ]
+        for row in pictured:
+            (middle,) = (point for point in row.points if point.rate == JUDGED[1])
+            costs = " | ".join(f"{cost:.4f}" for cost in row.costs)
+            lines.append(
+                f"| {row.arm} | {row.change} | {row.parameters / 1e6:.2f} M | {row.steps} "
+                f"| {middle.bpp:.3f} | {middle.ms_ssim_db:.2f} | {middle.psnr:.2f} | {costs} "
+                f"| {row.excess(base):+.1f} % |"
+            )
+        lines.append("")
+    coded = [row for row in rows if row.level_bpp]
+    if coded:
+        base = [row for row in coded if row.arm in PRIOR_BASES] or coded[:1]
+        lines += ["| arm | change | steps | seconds | bpp | share of raw bits | bits |", "|---" * 7 + "|"]
+        for row in coded:
+            shares = " ".join(f"{share:.3f}" for share in row.level_share)
+            lines.append(
+                f"| {row.arm} | {row.change} | {row.steps} | {row.seconds:.0f} | {sum(row.level_bpp):.4f} | "
+                f"{shares} | {row.excess(base):+.1f} % |"
+            )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="bsqtrain.ablate", description="Train and compare small variants.")
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=", ".join([*ARMS, *PRIOR_ARMS]))
+    parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders of pictures")
+    parser.add_argument("--steps", type=int, required=True, help="of the base")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--pictures", type=int, default=32, help="held-out pictures to measure on")
+    parser.add_argument("--tokens", type=Path, metavar="FILE", help="token cache, for arms of the prior")
+    parser.add_argument("--held", type=Path, metavar="FILE", help="held-out tokens for them")
+    given = parser.parse_args(arguments)
+    try:
+        ablation = Ablation(
+            tuple(given.data), given.steps, given.out, given.pictures, given.tokens, given.held
+        )
+        print(table(ablation.run(given.arms)))
+    except BsqError as error:
+        print(f"bsqtrain.ablate: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
