@@ -31,6 +31,11 @@ METADATA_KEY = "bsqcodec"
 FORMAT = 1
 DIGEST_BYTES = 16
 
+SCALE = ".scale"
+LARGE = 1_000_000
+"""Numbers in a tensor of a ladder from which on it is stored as int8 with a scale for each row: so that a
+model stays below 30 MiB."""
+
 ONE_RATE = (0, 0)
 """Quality table of a model that has one operating point."""
 
@@ -120,7 +125,7 @@ def load(model: str | Path) -> Weights:
     """Read a model. ModelError where it is missing, damaged or of another version."""
     path = find(model)
     fields, tensors, digest = read_file(path)
-    tensors = {f"tokenizer.{name}": value for name, value in tensors.items()}
+    tensors = {f"tokenizer.{name}": value for name, value in _whole(tensors).items()}
     prior = None
     if prior_file(path).is_file():
         prior, integers, more = read_file(prior_file(path))
@@ -164,7 +169,8 @@ def read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], bytes]:
 def save(path: Path, card: ModelCard, tokenizer: Ladder | BsqVit, prior: dict[str, Tensor] | None) -> None:
     """Write a model, and the prior's integers as they are beside it.
 
-    A ladder is stored in float16, a BSQ-ViT in float32, so that its tokens are those of the authors' code.
+    A ladder is stored in float16 (LARGE says what is not), a BSQ-ViT in float32, so that its tokens are those
+    of the authors' code.
     """
     if len(card.quality_table) < 2 or not all(0 <= rate <= RATE_STEPS for rate in card.quality_table):
         raise ModelError(f"the quality table {card.quality_table} needs rate indices from 0 to {RATE_STEPS}")
@@ -175,11 +181,34 @@ def save(path: Path, card: ModelCard, tokenizer: Ladder | BsqVit, prior: dict[st
     }
     if card.origin:
         fields["origin"] = card.origin
-    stored = torch.float16 if isinstance(tokenizer, Ladder) else torch.float32
-    write_file(path, fields, {name: value.to(stored) for name, value in tokenizer.state_dict().items()})
+    stored = tokenizer.state_dict()
+    if isinstance(tokenizer, Ladder):
+        stored = _small(stored)
+    write_file(path, fields, stored)
     prior_file(path).unlink(missing_ok=True)
     if prior is not None:
         write_file(prior_file(path), {"prior": card.prior}, prior)
+
+
+def _small(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a ladder's file has them."""
+    stored = {name: value.half() for name, value in tensors.items() if value.numel() < LARGE}
+    for name in tensors.keys() - stored.keys():
+        value = tensors[name]
+        rows = tuple(range(1, value.ndim))
+        stored[name + SCALE] = scale = value.abs().amax(rows, keepdim=True).clamp(min=1e-12) / 127
+        stored[name] = (value / scale).round().to(torch.int8)
+    return stored
+
+
+def _whole(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `_small`."""
+    scales = {name: value for name, value in stored.items() if name.endswith(SCALE)}
+    return {
+        name: value * scales[name + SCALE] if name + SCALE in scales else value
+        for name, value in stored.items()
+        if name not in scales
+    }
 
 
 def write_file(path: Path, fields: dict[str, Any], tensors: dict[str, Tensor]) -> None:
