@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,13 +39,14 @@ def image_task(batch: int = 2) -> ImageTask:
     return ImageTask(Ladder(PRESETS["tiny"]), CropSampler(pictures(), 192), ImageRecipe(batch, 192), CPU)
 
 
-def video_task(freeze_key: bool) -> VideoTask:
+def video_task(freeze_key: bool, **numbers: Any) -> VideoTask:
     torch.manual_seed(0)
     clip = np.random.default_rng(0).integers(0, 256, (12, 200, 200, 3), dtype=np.uint8)
     ladder = Ladder(PRESETS["tiny"])
     ladder.inherit_tubes()
-    recipe = VideoRecipe(batch=1, crop=192, tubes=2, freeze_key=freeze_key)
-    return VideoTask(ladder, ClipSampler([clip], 192, 9), recipe, CPU)
+    recipe = VideoRecipe(batch=1, crop=192, tubes=2, freeze_key=freeze_key, **numbers)
+    stills = CropSampler(pictures(), 192) if recipe.stills else None
+    return VideoTask(ladder, ClipSampler([clip], 192, 9), recipe, CPU, stills=stills)
 
 
 def trained(task: ImageTask | VideoTask, out: Path, *budgets: int) -> Trainer:
@@ -179,6 +181,24 @@ def test_budget_must_be_one_thing() -> None:
         Budget(minutes=1, steps=1)
 
 
+def test_stills_and_steps_are_added_to_the_loss() -> None:
+    def loss_of(**numbers: Any) -> tuple[float, dict[str, float]]:
+        task = video_task(False, memory_noise=0.0, **numbers)
+        batch = task.batch(3, 0, 0.5)
+        assert batch[0].shape[1] in (5, 9)
+        loss, figures = task.objective(*batch)
+        return float(loss.detach()), {name: float(value.detach()) for name, value in figures.items()}
+
+    plain, figures = loss_of()
+    tubes = video_task(False).batch(3, 0, 0.5)[0].shape[1] // 4
+    calm, _ = loss_of(steps=2.0)
+    assert figures["steps_mse"] > 0
+    assert calm - plain == pytest.approx(2 * figures["steps_mse"] * tubes / (1 + tubes), rel=1e-3)
+    beside, more = loss_of(stills=3, still_crop=192)
+    assert more["still_bpp"] > 0
+    assert beside - plain == pytest.approx(more["still_loss"], rel=1e-4)
+
+
 def test_shipped_recipes_are_read() -> None:
     schedule, image = read("image", ImageRecipe)
     assert schedule.learning_rate == 1e-3
@@ -186,6 +206,9 @@ def test_shipped_recipes_are_read() -> None:
     assert read("image-on", ImageRecipe)[1].rate_range == (0, 1000)
     assert read("video", VideoRecipe)[1].tubes == 4
     assert read("tubes-on", VideoRecipe)[1].freeze_key
+    assert read("image-large", ImageRecipe)[1].batch > read("image", ImageRecipe)[1].batch
+    assert read("video-large", VideoRecipe)[1].stills
+    assert read("prior-large", PriorRecipe)[1].batch > PriorRecipe().batch
     assert read("prior", PriorRecipe)[1] == PriorRecipe()
     assert read("prior-on", PriorRecipe)[0].learning_rate < read("prior", PriorRecipe)[0].learning_rate
 
