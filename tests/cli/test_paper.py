@@ -63,7 +63,7 @@ def test_tokens_prior_and_stream(
     monkeypatch.setattr("bsqtrain.paper_stages.TOKENS_FOR_PRIOR", 8)
     out = folder / "prior"
     data = folder / "classes" / "left"
-    brief = ("--preset", "tiny", "--steps", 40, "--device", "cpu")
+    brief = ("--preset", "tiny", "--steps", 120, "--device", "cpu")
     run("train", "prior", data, "--tokenizer", checkpoint, "--out", out, *brief)
     weights = folder / "with-prior.safetensors"
     caches = (
