@@ -22,7 +22,7 @@ from bsqcodec.gop_coder import GopCoder, Tokens
 from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
 from bsqcodec.pixels import Pixels
-from bsqcodec.synthesis import open_tokenizer, token_grids
+from bsqcodec.synthesis import open_tokenizer, token_grids, tube_lengths
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class Decoder:
         self._levels, self._keep_going = levels, keep_going
         weights = _weights_for(self.header, model_file)
         on = pick_device(device)
-        self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap)
+        self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap, self.header.tube_frames)
         self._grids = token_grids(
             weights.card.tokenizer, self.header.height, self.header.width, self.header.tile_overlap
         )
-        self._coder = GopCoder(weights, on, self._clock)
+        self._coder = GopCoder(weights, on, self._clock, self.header.tube_frames)
         self._start = start or Fraction(0)
         self._end = None if duration is None else self._start + duration
         self._shift = round(self._start / self.header.time_base)
@@ -176,7 +176,7 @@ class Decoder:
 
 
 def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
-    """The weights that the stream was made with."""
+    """The weights that the stream was made with; FormatError where its tubes cannot be this model's."""
     wanted = f"{header.model_name} (digest {header.model_digest.hex()})"
     try:
         weights = model.load(model_file or header.model_name)
@@ -185,6 +185,12 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
     if weights.digest != header.model_digest:
         found = f"{weights.card.name} (digest {weights.digest.hex()})"
         raise ModelError(f"the stream needs the model {wanted}, found {found}; give its file with --model")
+    lengths = tube_lengths(weights.card.tokenizer)
+    if header.tube_frames not in lengths:
+        expected = ", ".join(map(str, lengths))
+        raise FormatError(
+            f"tubes of {header.tube_frames} frames: {header.model_name} has tubes of {expected}"
+        )
     return weights
 
 
@@ -195,8 +201,8 @@ def read_tokens(
     array of {0, 1} for each level. Raises as Decoder."""
     reader = bitstream.StreamReader(fileobj)
     weights = _weights_for(reader.header, model_file)
-    coder = GopCoder(weights, torch.device("cpu"), Clock())
     header = reader.header
+    coder = GopCoder(weights, torch.device("cpu"), Clock(), header.tube_frames)
     grids = token_grids(weights.card.tokenizer, header.height, header.width, header.tile_overlap)
     for event in reader:
         if isinstance(event, Gop):

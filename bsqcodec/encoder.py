@@ -41,6 +41,7 @@ class EncodeOptions:
 
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
     GOP (None = USUAL_GOP or what the model holds, and frames alone where tubes do not pay: see gop_choice).
+    tube_frames: frames of a tube (None: as the model does it at this quality).
     scene_cuts: begin a GOP where a new scene begins.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
@@ -50,6 +51,7 @@ class EncodeOptions:
     q: float = 5.0
     levels: int | None = None
     gop: int | None = None
+    tube_frames: int | None = None
     scene_cuts: bool = True
     effort: int = 0
     model: str | Path = "base"
@@ -121,13 +123,14 @@ class Encoder:
         weights = model.load(self.options.model)
         device = pick_device(self.options.device)
         self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
-        self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
+        self._rate = weights.card.rate_index(self.options.q)
+        self._tube_frames = self.options.tube_frames or weights.card.tokenizer.tube_length(self._rate)
+        self._tokenizer = open_tokenizer(weights, device, self.options.overlap, self._tube_frames)
         most = self._tokenizer.most_frames
         self._gop_frames = 1 if still else self.options.gop or min(USUAL_GOP, most)
         if self._gop_frames > most:
             raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
         self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
-        self._rate = weights.card.rate_index(self.options.q)
         self._choice: TubeChoice | None = None
         self._ladder: LadderTokenizer | None = None  # where there are tubes to be judged
         if self._gop_frames > 1 and isinstance(self._tokenizer, LadderTokenizer):
@@ -136,8 +139,7 @@ class Encoder:
             self._repeats = RepeatChoice(lagrangian)
             self._choice = TubeChoice(lagrangian) if self.options.gop is None else None
         self._clock = Clock()
-        self._tube_frames = weights.card.tokenizer.tube_frames
-        self._coder = GopCoder(weights, device, self._clock)
+        self._coder = GopCoder(weights, device, self._clock, self._tube_frames)
         self._width, self._height, self._still = width, height, still
         self._writer = bitstream.StreamWriter(fileobj)
         self._writer.write_header(

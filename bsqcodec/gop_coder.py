@@ -104,12 +104,12 @@ class _Timed:
 
 
 class GopCoder:
-    """Codes GOPs with one model's prior. The clock's stage `prior` holds the range coder's time too."""
+    """Codes GOPs with one model's prior. tube_frames: that a tube of the stream holds. The clock's stage
+    `prior` holds the range coder's time too."""
 
-    def __init__(self, weights: Weights, device: torch.device, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, weights: Weights, device: torch.device, clock: Clock, tube_frames: int) -> None:
+        self._clock, self._tube_frames = clock, tube_frames
         tokenizer = weights.card.tokenizer
-        self._tube_frames = tokenizer.tube_frames
         config = PriorConfig(tuple(LevelPriorConfig(level.stride, level.bits) for level in tokenizer.levels))
         self._coders: dict[CodingMode, TokenCoder] = {CodingMode.RAW: RawCoder(config)}
         if weights.card.prior is not None:

@@ -136,8 +136,9 @@ class Search:
     def _cost(self, window: _Window, bits: Sequence[Tensor]) -> Tensor:
         """J of a window, with the weighted rate."""
         out = self._ladder(
-            self._kind, self._log_lambda, bits=bits, memory=window.memory, vectors=window.vectors, rated=True
-        )
+            self._kind, self._log_lambda, bits=bits, memory=window.memory, vectors=window.vectors,
+            tube_frames=self._frames.shape[1], rated=True,
+        )  # fmt: skip
         x_TCHW = window.frames_BTCHW.flatten(0, 1)
         T, _, H, W = x_TCHW.shape
         y_TCHW = out.frames_BTCHW[..., :H, :W].float().flatten(0, 1)

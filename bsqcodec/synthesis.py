@@ -52,8 +52,9 @@ class BlockTokenizer(Protocol):
     ) -> Tokens:
         """Tokens of the coarsest `levels` levels, each (H, W, L) uint8 {0, 1}.
 
-        frames: H x W x 3 uint8, one for a key frame, tube_frames for a tube. rate: index 0..1000.
-        effort: 0..9, see `rdo.Search`. keep_memory: False where no block follows in this GOP.
+        frames: H x W x 3 uint8, one for a key frame; as many for every tube as it was opened with.
+        rate: index 0..1000. effort: 0..9, see `rdo.Search`. keep_memory: False where no block follows in this
+        GOP.
         """
 
     def synthesise(
@@ -63,12 +64,24 @@ class BlockTokenizer(Protocol):
         missing."""
 
 
-def open_tokenizer(weights: Weights, device: torch.device, overlap: int = 0) -> BlockTokenizer:
-    """The tokenizer of a model. overlap: of tiles, in pixels; InputError where the model has none."""
+def open_tokenizer(
+    weights: Weights, device: torch.device, overlap: int = 0, tube_frames: int | None = None
+) -> BlockTokenizer:
+    """The tokenizer of a model. overlap: of tiles, in pixels; tube_frames: that every tube holds, as many as
+    it has places for where not given. InputError where the model cannot do so."""
+    lengths = tube_lengths(weights.card.tokenizer)
+    if tube_frames is not None and tube_frames not in lengths:
+        expected = ", ".join(map(str, lengths))
+        raise InputError(f"tubes of {tube_frames} frames: {weights.card.name} has tubes of {expected}")
     if isinstance(weights.card.tokenizer, BsqVitConfig):
         return TileTokenizer(weights, device, overlap)
     _refuse(overlap)
-    return LadderTokenizer(weights, device)
+    return LadderTokenizer(weights, device, tube_frames)
+
+
+def tube_lengths(config: AnyConfig) -> tuple[int, ...]:
+    """How many frames a tube of a model can hold, most first."""
+    return (config.tube_frames,) if isinstance(config, BsqVitConfig) else config.tube_lengths
 
 
 def token_grids(config: AnyConfig, height: int, width: int, overlap: int) -> list[tuple[int, int]]:
@@ -114,9 +127,10 @@ class LadderTokenizer:
     judging: whether `analyse` leaves in `judgement` what the block came to, where it keeps its memory.
     """
 
-    def __init__(self, weights: Weights, device: torch.device) -> None:
+    def __init__(self, weights: Weights, device: torch.device, tube_frames: int | None = None) -> None:
         self._ladder = weights.ladder().to(device)
         self.config = self._ladder.config
+        self._tube_frames = tube_frames or self.config.tube_frames
         self._device = device
         self._state = self._state_before = _State(None, None)
         self.judging = False
@@ -167,8 +181,9 @@ class LadderTokenizer:
             if keep_memory:
                 with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(
-                        kind, self._log_lambda(rate), bits=bits, memory=self._state.memory, rated=self.judging
-                    )
+                        kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
+                        tube_frames=self._tube_frames, rated=self.judging,
+                    )  # fmt: skip
         self._state_before, self._state = self._state, _State(None, None)
         if keep_memory:
             x_TCHW, y_TCHW = x[0, ..., :height, :width], out.frames_BTCHW[0, ..., :height, :width].float()
@@ -197,6 +212,9 @@ class LadderTokenizer:
         """See BlockTokenizer."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
         with half_precision(self._device):
-            out = self._ladder(kind, self._log_lambda(rate), bits=bits, memory=self._state.memory)
+            out = self._ladder(
+                kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
+                tube_frames=self._tube_frames,
+            )  # fmt: skip
         self._state = _State(out.memory, None)
         return to_pixels(out.frames_BTCHW[0, :, :, :height, :width])

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,6 +72,28 @@ def test_frames_and_times_come_back(frames: int, weights: Path) -> None:
     assert stats.gops == -(-frames // 9)
     assert stats.bytes == len(data) == sum(stats.bytes_by_chunk.values())
     assert sum(stats.level_bytes) < stats.bytes
+
+
+@pytest.mark.parametrize("tube_frames", [1, 2, 4])
+def test_tubes_of_any_length_that_the_model_has(tube_frames: int, weights: Path) -> None:
+    pixels = clip(7)
+    options = EncodeOptions(model=weights, gop=33, tube_frames=tube_frames, scene_cuts=False)
+    data = compress(pixels, options=options)
+    ((gop, blocks),) = read_tokens(io.BytesIO(data), model_file=weights)
+    assert len(gop.pts) == 7
+    assert len(blocks) == 1 + -(-6 // tube_frames)
+    assert len(decode(data, weights)) == 7
+
+
+def test_tubes_that_the_model_does_not_have(weights: Path) -> None:
+    with pytest.raises(InputError, match="tubes of 3 frames: tiny has tubes of 4, 2, 1"):
+        compress(clip(5), options=EncodeOptions(model=weights, tube_frames=3))
+    sink = io.BytesIO()
+    data, _ = encode(clip(1), weights)
+    writer = bitstream.StreamWriter(sink)
+    writer.write_header(replace(bitstream.StreamReader(io.BytesIO(data)).header, tube_frames=3))
+    with pytest.raises(FormatError, match="tubes of 3 frames: tiny has tubes of 4, 2, 1"):
+        Decoder(io.BytesIO(sink.getvalue()), model_file=weights)
 
 
 @settings(max_examples=8, deadline=None)

@@ -60,10 +60,12 @@ class Reconstructor:
 
     def __init__(self, name: str | Path, q: float, device: str) -> None:
         weights, on = model.load(name), pick_device(device)
-        self._analysis, self._synthesis = open_tokenizer(weights, on), open_tokenizer(weights, on)
         self._rate = weights.card.rate_index(q)
         self._levels = len(weights.card.tokenizer.levels)
-        self._tube = weights.card.tokenizer.tube_frames
+        self._tube = weights.card.tokenizer.tube_length(self._rate)
+        self._analysis, self._synthesis = (
+            open_tokenizer(weights, on, tube_frames=self._tube) for _ in range(2)
+        )
 
     def __call__(self, frames: Sequence[Pixels]) -> list[Pixels]:
         """The frames of a clip, or of a picture, as they come back."""

@@ -53,6 +53,10 @@ class BsqVitConfig:
         """Frames of a block after the key frame: the video model codes frame by frame."""
         return 1
 
+    def tube_length(self, rate: int) -> int:
+        """As a ladder's: the same at all rates."""
+        return self.tube_frames
+
     @property
     def side(self) -> int:
         """Tokens along a side of a tile."""

@@ -27,6 +27,9 @@ KEY_RATE_BONUS = 350
 """Rate index that a key frame has above the tubes that draw on it (lambda about a sixth of theirs): found on
 GOPs of 17 frames (training/LOG.md)."""
 
+SHORTER_TUBES_FROM = (150, 850)
+"""Rate indices from which a tube holds half as many frames as it has places for, and a quarter."""
+
 
 @dataclass(frozen=True)
 class LevelConfig:
@@ -40,6 +43,8 @@ class LevelConfig:
 class TokenizerConfig:
     """Every number that shapes a ladder. Widths and depths are given for strides 8, 16, 32.
 
+    tube_frames: places for frames in a tube. A tube may hold fewer frames, a divisor of this number, each of
+    which then fills several places: more bits and channels for each.
     motion_level: the level of tubes whose bits are vectors (see motion.py): its stride is 16, its bits are 16
     for each anchor. None: tubes come without motion.
     """
@@ -75,6 +80,16 @@ class TokenizerConfig:
     def anchors(self) -> int:
         """Frames of a tube that vectors are coded for."""
         return 0 if self.motion_level is None else self.levels[self.motion_level].bits // ANCHOR_BITS
+
+    @property
+    def tube_lengths(self) -> tuple[int, ...]:
+        """How many frames a tube can hold, most first."""
+        return tuple(n for n in range(self.tube_frames, 0, -1) if self.tube_frames % n == 0)
+
+    def tube_length(self, rate: int) -> int:
+        """How many frames a tube holds at a rate index where nothing else is asked for."""
+        halvings = sum(rate >= start for start in SHORTER_TUBES_FROM)
+        return self.tube_lengths[min(halvings, len(self.tube_lengths) - 1)]
 
     def lambda_of(self, rate: float) -> float:
         """Lambda (distortion per bpp) of a rate index 0..1000, log-linear between the two ends of the

@@ -8,6 +8,10 @@ each level the quantiser sees the encoder's feature and the ladder's state, so a
 coarser ones, and the past, left open. Encoder and decoder run the same ladder: with features it chooses the
 bits, without it is given them.
 
+A tube has places for tube_frames frames; one of fewer frames fills several with each, and a frame is the
+mean of what comes out in its places. So one network has tubes of 4 frames where bits are scarce, and of 2 or
+1 where each frame is to get more of them.
+
 Tubes see the past as it has moved: the last frame and the features of the memory come moved by the vectors of
 the motion level (motion.py), whose bits are searched, not quantised, and the ladder codes what that leaves
 open.
@@ -155,8 +159,12 @@ class Ends(nn.Module):
         super().__init__()
         tube = kind is BlockKind.TUBE
         self.frames = frames = config.tube_frames if tube else 1
+        self.lengths = config.tube_lengths
         d8, _, d32 = config.width
         self.start = nn.Parameter(torch.zeros(d32))
+        shorter = len(config.tube_lengths) - 1  # added for tubes of fewer frames
+        self.start_shorter = nn.Parameter(torch.zeros(shorter, d32)) if tube else None
+        self.stem_shorter = nn.Parameter(torch.zeros(shorter, d8)) if tube else None
         pixels = frames * 3 * PATCH * PATCH
         self.stem = nn.Linear(2 * pixels if tube else pixels, d8)  # a tube's sees the moved frames too
         head, side = config.head_width, config.window
@@ -184,18 +192,26 @@ class Ends(nn.Module):
             nn.init.zeros_(self.see.weight)
             nn.init.zeros_(self.see.bias)
 
+    def for_frames(self, bias: Tensor, shorter_ND: Tensor | None, moved_BTCHW: Tensor | None) -> Tensor:
+        """A bias, and what is added to it for tubes of fewer frames than there are places."""
+        if shorter_ND is None or moved_BTCHW is None or moved_BTCHW.shape[1] == self.frames:
+            return bias
+        return bias + shorter_ND[self.lengths.index(moved_BTCHW.shape[1]) - 1]
+
     def patches(self, frames_BTCHW: Tensor) -> Tensor:
-        """(B, T, 3, H, W) -> (B, H/8, W/8, T*3*64)."""
+        """(B, T, 3, H, W) -> (B, H/8, W/8, frames*3*64); T frames fill as many places each as there are."""
+        frames_BTCHW = frames_BTCHW.repeat_interleave(self.frames // frames_BTCHW.shape[1], 1)
         B, T, C, H, W = frames_BTCHW.shape
         x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
         return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
 
     def pixels(self, state_BHWD: Tensor, moved_BTCHW: Tensor | None) -> Tensor:
-        """(B, H/8, W/8, D) -> (B, T, 3, H, W): added to the moved frames, where there are some."""
+        """(B, H/8, W/8, D) -> (B, T, 3, H, W): added to the T moved frames, where there are some."""
         B, h, w, _ = state_BHWD.shape
+        T = self.frames if moved_BTCHW is None else moved_BTCHW.shape[1]
         x: Tensor = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
-        x = x.reshape(B, self.frames, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
-        x = x.reshape(B, self.frames, 3, h * PATCH, w * PATCH)
+        x = x.reshape(B, T, self.frames // T, 3, PATCH, PATCH, h, w).mean(2).permute(0, 1, 2, 5, 3, 6, 4)
+        x = x.reshape(B, T, 3, h * PATCH, w * PATCH)
         return x + (0.5 if moved_BTCHW is None else moved_BTCHW)
 
 
@@ -253,9 +269,10 @@ class Ladder(nn.Module):
         a tube's look like by its vectors."""
         c8, c16, c32 = self.encoder_rate(log_lambda_B1)
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
+        patches = ends.patches(frames_BTCHW - 0.5)
         if moved_BTCHW is not None:
-            frames_BTCHW = torch.cat([frames_BTCHW, moved_BTCHW.to(frames_BTCHW.dtype)], 1)
-        x8 = ends.encode8(ends.stem(ends.patches(frames_BTCHW - 0.5)) + c8)
+            patches = torch.cat([patches, ends.patches(moved_BTCHW.to(frames_BTCHW.dtype) - 0.5)], -1)
+        x8 = ends.encode8(ends.stem(patches) + ends.for_frames(c8, ends.stem_shorter, moved_BTCHW))
         x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
         x32 = self.encode32(self.down32(space_to_depth(x16, 2)) + c32)
         return {8: x8, 16: x16, 32: x32}
@@ -269,6 +286,7 @@ class Ladder(nn.Module):
         bits: Sequence[Tensor] | None = None,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
+        tube_frames: int | None = None,
         keep: Tensor | None = None,
         levels: int | None = None,
         synthesise: bool = True,
@@ -281,8 +299,9 @@ class Ladder(nn.Module):
         bits has are taken from it and the finer ones are chosen. keep: (levels,), 1 or 0, drops levels in
         training.
         memory: of the block before; needed for tubes, not used for key frames. vectors: of a tube, where they
-        are known; worked out otherwise (see `vectors`). levels: choose the bits of the
-        coarsest so many only. synthesise: False stops after the last level; frames and memory are then
+        are known; worked out otherwise (see `vectors`). tube_frames: that the tube holds, where frames_BTCHW
+        does not tell; as many as it has places for where not given. levels: choose the bits of the coarsest
+        so many only. synthesise: False stops after the last level; frames and memory are then
         meaningless.
         rated: work out what the bits cost under the side prior.
         """
@@ -293,13 +312,17 @@ class Ladder(nn.Module):
             assert memory is not None
             if vectors is None:
                 vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, levels)
-            moved_BTCHW = motion.compensate(memory.frame, vectors, ends.frames)
-            memory = memory.moved(vectors, ends.frames)
+            frames = tube_frames or ends.frames
+            if frames_BTCHW is not None:
+                frames = frames_BTCHW.shape[1]
+            moved_BTCHW = motion.compensate(memory.frame, vectors, frames)
+            memory = memory.moved(vectors, frames)
         features = None
         if frames_BTCHW is not None:
             features = self.features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
         biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
-        state = (ends.start + biases[32]).expand(*self._coarsest(features, given), -1)
+        start = ends.for_frames(ends.start + biases[32], ends.start_shorter, moved_BTCHW)
+        state = start.expand(*self._coarsest(features, given), -1)
         nothing = state.new_zeros((), dtype=torch.float32)
         out = BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state))
         chosen_levels = len(self.config.levels) if levels is None else levels
@@ -407,7 +430,7 @@ class Ladder(nn.Module):
         tube: Ends = self.ends[BlockKind.TUBE.label]  # type: ignore[assignment]
         T = self.config.tube_frames
         fresh = Ends(self.config, BlockKind.TUBE).state_dict()
-        new = ("head.", "see.", f"levels.{self.config.motion_level}.")
+        new = ("head.", "see.", "start_shorter", "stem_shorter", f"levels.{self.config.motion_level}.")
         own = {name: fresh[name] for name in fresh if name.startswith(new)}
         own["head.weight"] = torch.zeros_like(own["head.weight"])
         own["head.bias"] = torch.zeros_like(own["head.bias"])

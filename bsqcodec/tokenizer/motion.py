@@ -4,7 +4,8 @@
 
 A vector says where in the frame before the tube a cell of one of its frames comes from, in half pixels, rows
 then columns, -128..127. There is one for each of A anchors, frames at equal distances of which the last is
-one; vectors of the frames between are interpolated, with 0 for the frame before the tube. The bits of all
+one; vectors of the frames between are interpolated, with 0 for the frame before the tube. A tube of fewer
+frames than anchors has those of its frames as its first, and the rest lies on the line. The bits of all
 vectors of a cell are a token of the tube's motion level (`TokenizerConfig.motion_level`). Networks do not
 choose them: the encoder searches them (motion_search.py).
 
@@ -29,11 +30,15 @@ from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
 STEPS_PER_PIXEL = 2
 
 
+def wrapped(numbers: Tensor) -> Tensor:
+    """Into -128..127, modulo 256."""
+    return (numbers + 128) % 256 - 128
+
+
 def to_bits(vectors_BhwA2: Tensor) -> Tensor:
     """The code, (B, h, w, 16 * A) of {0, 1}, float32. Vectors are int64."""
     off_BhwA2 = vectors_BhwA2 - _lines(vectors_BhwA2)
-    residual = off_BhwA2 - _medians(off_BhwA2)
-    residual = (residual + 128) % 256 - 128
+    residual = wrapped(off_BhwA2 - _medians(off_BhwA2))
     low = (residual + 8) % 16 - 8
     digits = torch.stack([(residual - low) // 16, low], -1)  # the high one reaches 8, which is -8 modulo 16
     digits = torch.where(digits < 0, 8 | (-digits & 7), digits)
@@ -102,7 +107,8 @@ def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
     """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32."""
     anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / STEPS_PER_PIXEL
     count = vectors_BhwA2.shape[3]
-    places = [(frame + 1) * count / frames for frame in range(frames)]
+    step = min(1.0, count / frames)
+    places = [(frame + 1) * step for frame in range(frames)]
     between = [(min(int(place), count - 1), place) for place in places]
     return torch.stack([torch.lerp(anchors[..., a, :], anchors[..., a + 1, :], p - a) for a, p in between], 1)
 

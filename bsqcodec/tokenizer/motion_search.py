@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import CELL
-from bsqcodec.tokenizer.motion import STEPS_PER_PIXEL
+from bsqcodec.tokenizer.motion import STEPS_PER_PIXEL, wrapped
 
 COARSEST = 8
 """Reduction at which every vector is tried."""
@@ -49,16 +49,20 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
     """
     with torch.autocast(frames_BTCHW.device.type, enabled=False):
         T = frames_BTCHW.shape[1]
-        cost = lagrangian_B.float() * anchors / (T * ERROR_WEIGHT)  # of a bit, in squared differences
+        searched = min(anchors, T)
+        cost = lagrangian_B.float() * searched / (T * ERROR_WEIGHT)  # of a bit, in squared differences
         before = _luma(before_BCHW.float())
         last = torch.zeros(1, device=before.device, dtype=torch.int64)
         line = last
         found = []
-        for anchor in range(anchors):
-            frame = _luma(frames_BTCHW[:, (anchor + 1) * T // anchors - 1].float())
+        for anchor in range(searched):
+            frame = _luma(frames_BTCHW[:, (anchor + 1) * T // searched - 1].float())
             vectors = _Anchor(before, frame, cost[:, None, None]).search(line)
             line, last = 2 * vectors - last, vectors
             found.append(vectors)
+        for _ in range(anchors - searched):
+            found.append(wrapped(line))
+            line, last = 2 * found[-1] - last, found[-1]
     return torch.stack(found, 3)
 
 

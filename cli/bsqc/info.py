@@ -127,8 +127,9 @@ def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
     yield "levels", _levels(summary)
     modes = ", ".join(f"{count} {mode.name.lower()}" for mode, count in summary.mode_counts.items())
     yield "GOPs", f"{len(summary.gops)} ({modes})" if modes else "0"
-    if repeats := sum(gop.repeats for gop in summary.gops):
-        yield "repeats", f"{repeats} of {sum(gop.tubes for gop in summary.gops)} tubes"
+    if tubes := sum(gop.tubes for gop in summary.gops):
+        repeats = sum(gop.repeats for gop in summary.gops)
+        yield "tubes", f"{tubes} of {header.tube_frames} frames" + (f", {repeats} repeats" if repeats else "")
     yield "chunks", ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes_by_chunk.items())
     yield "colour", _colour(header.colour)
     if header.tile_overlap:

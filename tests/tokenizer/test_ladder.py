@@ -217,3 +217,40 @@ def test_bad_configurations(broken: Callable[[], TokenizerConfig]) -> None:
 
 def test_configuration_survives_json() -> None:
     assert TokenizerConfig.from_dict(PRESETS["base"].to_dict()) == PRESETS["base"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tubes_of_fewer_frames(count: int) -> None:
+    """Each frame fills several places and comes back as what is on average in them."""
+    memory = LADDER(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=frames(64, 96)).memory
+    x = frames(64, 96, count, 1)
+    out = LADDER(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x, memory=memory)
+    assert [tuple(b.shape[1:]) for b in out.bits] == CONFIG.grids(64, 96)
+    assert out.frames_BTCHW.shape == x.shape
+    back = LADDER(BlockKind.TUBE, LOG_LAMBDA, bits=out.bits, memory=memory, tube_frames=count)
+    assert torch.allclose(back.frames_BTCHW, out.frames_BTCHW, atol=1e-5)
+    assert torch.equal(back.memory.frame, back.frames_BTCHW[:, -1].clamp(0, 1))
+    ends = LADDER.ends["tube"]
+    state = torch.rand(1, 8, 12, CONFIG.width[0], generator=torch.Generator().manual_seed(2))
+    still = memory.frame[:, None]
+    places = ends.pixels(state, still.expand(-1, 4, -1, -1, -1))  # type: ignore[operator]
+    shown = ends.pixels(state, still.expand(-1, count, -1, -1, -1))  # type: ignore[operator]
+    assert torch.allclose(shown, places.unflatten(1, (count, -1)).mean(2), atol=1e-6)
+
+
+def test_shorter_tubes_are_told_so() -> None:
+    ladder = random_ladder(seed=5)
+    memory = ladder(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=frames(64, 64)).memory
+    x = frames(64, 64, 2, 1)
+    before = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x, memory=memory, rated=True)
+    with torch.no_grad():
+        ladder.ends["tube"].start_shorter[0] += 1
+    after = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x, memory=memory, rated=True)
+    assert not torch.equal(before.rate_bits_B[0], after.rate_bits_B[0])
+
+
+def test_tubes_get_shorter_as_quality_rises() -> None:
+    lengths = [CONFIG.tube_length(rate) for rate in range(0, 1001)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert set(lengths) == {4, 2, 1}
+    assert {replace(CONFIG, tube_frames=2).tube_length(rate) for rate in (0, 500, 1000)} == {2, 1}

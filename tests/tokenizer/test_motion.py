@@ -153,3 +153,19 @@ def test_samples_are_searched_on_their_own() -> None:
 def test_the_smallest_frame() -> None:
     vectors = search(torch.rand(1, 4, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.tensor([1.0]), 2)
     assert vectors.shape == (1, 2, 2, 2, 2)
+
+
+def test_frames_that_are_fewer_than_anchors() -> None:
+    vectors = torch.tensor([[4, -8], [8, -16]])[None, None, None]
+    assert motion.in_frames(vectors, 2)[0, :, 0, 0].tolist() == [[2, -4], [4, -8]]
+    assert motion.in_frames(vectors, 1)[0, :, 0, 0].tolist() == [[2, -4]]
+
+
+@pytest.mark.parametrize("shift", [(-4, 7), (30, -50)])
+def test_the_anchor_without_a_frame_costs_nothing(shift: tuple[int, int]) -> None:
+    before, frames = moving_view(shift, 1)
+    vectors = search(frames, before, torch.tensor([0.1]), 2)
+    assert vectors[..., 0, :].any()
+    bits = motion.to_bits(vectors)
+    assert torch.equal(motion.from_bits(bits), vectors)
+    assert not bits[..., 16:].any()

@@ -41,7 +41,7 @@ def image_task(batch: int = 2) -> ImageTask:
 
 def video_task(freeze_key: bool, **numbers: Any) -> VideoTask:
     torch.manual_seed(0)
-    clip = np.random.default_rng(0).integers(0, 256, (12, 200, 200, 3), dtype=np.uint8)
+    clip = np.random.default_rng(0).integers(0, 256, (13, 200, 200, 3), dtype=np.uint8)
     ladder = Ladder(PRESETS["tiny"])
     ladder.inherit_tubes()
     recipe = VideoRecipe(batch=1, crop=192, tubes=2, freeze_key=freeze_key, **numbers)
@@ -246,3 +246,30 @@ def test_a_short_run_is_logged_too(tmp_path: Path) -> None:
     trainer.run(log_every=2, say=lambda line: None)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 3]
+
+
+def test_tubes_of_several_lengths_and_tubes_that_run_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = ((0, 100), (400, 500), (900, 1000))
+    task = video_task(True, lengths=(1.0, 1.0, 1.0), length_rates=rates, run_in=1)
+    seen = set()
+    for step in range(40):
+        x, log_lambda, _, _, frames, run_in = task.batch(step, 0, 0.5)
+        low, high = rates[(4, 2, 1).index(frames)]
+        lagrangian = float(log_lambda.exp())
+        assert task.model.config.lambda_of(high) <= lagrangian * 1.001
+        assert lagrangian <= task.model.config.lambda_of(low) * 1.001
+        assert (x.shape[1] - 1) % frames == 0
+        assert (x.shape[1] - 1) // frames > run_in
+        seen.add((frames, run_in))
+    assert seen == {(frames, run_in) for frames in (4, 2, 1) for run_in in (0, 1)}
+
+    trained = []
+    block = task.objective._tube
+    monkeypatch.setattr(
+        task.objective, "_tube", lambda *a: (trained.append(torch.is_grad_enabled()), block(*a))[1]
+    )
+    loss, figures = task.objective(*task.batch(0, 0, 0.5)[:4], 2, 1)
+    assert trained[0] is False
+    assert all(trained[1:])
+    assert loss.requires_grad
+    assert float(figures["tube_bpp"]) > 0

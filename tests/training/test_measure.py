@@ -95,7 +95,7 @@ def test_gops_of_clips_against_frames_alone() -> None:
     noise = torch.rand(1, 3, 30, 30, generator=torch.Generator().manual_seed(0))
     big = F.interpolate(noise, scale_factor=8, mode="bilinear")[0]
     clip = torch.stack([big[:, 2 * n : 2 * n + 192, n : n + 192] for n in range(9)])
-    (point,) = measure_clips.measure(ladder, [clip, clip], CPU, rates=(300,), say=lambda line: None)
+    (point,) = measure_clips.measure(ladder, [clip, clip], CPU, (300,), 4, say=lambda line: None)
 
     log_lambda = torch.tensor([[math.log(point.lambda_)]])
     memory, costs, alone, tubes = None, [], [], []

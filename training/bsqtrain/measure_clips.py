@@ -69,25 +69,30 @@ def measure(
     held: Sequence[Tensor],
     device: torch.device,
     rates: Sequence[int] = RATES,
+    tube_frames: int | None = None,
     say: Callable[[str], None] = print,
 ) -> list[GopPoint]:
-    """Figures at every rate index of the tubes."""
+    """Figures at every rate index of the tubes. tube_frames: that a tube holds, as the rate asks for where
+    not given."""
     ladder = ladder.to(device).eval()
     points = []
     for rate in rates:
-        rows = [_figures(ladder, clip.to(device), rate, device) for clip in held]
+        length = tube_frames or ladder.config.tube_length(rate)
+        rows = [_figures(ladder, clip.to(device), rate, length, device) for clip in held]
         points.append(_mean(ladder, rows, rate))
         say(f"measured rate {rate} on {len(held)} clips")
     return points
 
 
-def _figures(ladder: Ladder, x_TCHW: Tensor, rate: int, device: torch.device) -> list[Tensor]:
+def _figures(
+    ladder: Ladder, x_TCHW: Tensor, rate: int, tube_frames: int, device: torch.device
+) -> list[Tensor]:
     """Of one clip: (bpp, MS-SSIM) of its key frame; bpp of the tubes' levels; MS-SSIM of each tube; (MSE of
     the tubes, J, J alone)."""
     config, frames = ladder.config, len(x_TCHW)
     lagrangian = config.lambda_of(rate)
     log_lambda = torch.tensor([[lagrangian]], device=device).log()
-    blocks = [x_TCHW[:1], *torch.split(x_TCHW[1:], config.tube_frames)]
+    blocks = [x_TCHW[:1], *torch.split(x_TCHW[1:], tube_frames)]
     memory: Memory | None = None
     cost, alone = torch.zeros((), device=device), torch.zeros((), device=device)
     key, levels, structure, errors = [], [], [], []

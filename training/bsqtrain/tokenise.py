@@ -25,13 +25,23 @@ class Tokeniser:
     ladder: Ladder
     device: torch.device
 
-    @torch.no_grad()
     def clips(self, x_BTCHW: Tensor, rates: list[int]) -> list[Clip]:
-        """Tokens of whole GOPs: a key frame, then tubes. One rate a sample: of a key frame alone, or of the
-        tubes, where the key frame's is KEY_RATE_BONUS above."""
+        """Tokens of whole GOPs: a key frame, then tubes, as many frames each as the rate asks for. One rate a
+        sample: of a key frame alone, or of the tubes, where the key frame's is KEY_RATE_BONUS above."""
+        found: dict[int, Clip] = {}
+        for length in self.ladder.config.tube_lengths:
+            which = [i for i, rate in enumerate(rates) if self.ladder.config.tube_length(rate) == length]
+            if which:
+                coded = self._clips(x_BTCHW[which], [rates[i] for i in which], length)
+                found |= dict(zip(which, coded, strict=True))
+        return [found[i] for i in range(len(rates))]
+
+    @torch.no_grad()
+    def _clips(self, x_BTCHW: Tensor, rates: list[int], length: int) -> list[Clip]:
+        """Of samples whose tubes hold the same number of frames."""
         config = self.ladder.config
         x = x_BTCHW.to(self.device)
-        blocks = [x[:, :1], *(torch.split(x[:, 1:], config.tube_frames, 1) if x.shape[1] > 1 else ())]
+        blocks = [x[:, :1], *(torch.split(x[:, 1:], length, 1) if x.shape[1] > 1 else ())]
         bonus = KEY_RATE_BONUS if len(blocks) > 1 else 0
         key_rates = [min(RATE_STEPS, rate + bonus) for rate in rates]
         key_log_lambda, log_lambda = (

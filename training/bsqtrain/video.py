@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -26,7 +26,10 @@ from bsqtrain.pictures import CropSampler
 class VideoRecipe:
     """Numbers of the stage; the same names stand in the recipe file.
 
-    tubes: most after the key frame; every batch has 1 to so many. moving_pictures: share of the clips that
+    tubes: most after the key frame; every batch has 1 to so many. lengths: shares of the batches by how many
+    frames a tube holds, most first (see `TokenizerConfig.tube_lengths`); length_rates: rate_range of each,
+    where they differ. run_in: at most so many tubes before those, coded but not trained, so that tubes also
+    see what a memory is like that has been going on for long. moving_pictures: share of the clips that
     are pictures set in motion, where the data has pictures. freeze_key: train only what key frames do not
     use, so that their tokens, and a prior trained on them, stay as they are. stills: crops of pictures beside
     every batch of clips, still_crop pixels along a side, of all rates, for key frames that are to stay good.
@@ -37,6 +40,9 @@ class VideoRecipe:
     batch: int = 2
     crop: int = 192
     tubes: int = 4
+    lengths: tuple[float, ...] = (1.0,)
+    length_rates: tuple[tuple[int, int], ...] = ()
+    run_in: int = 0
     moving_pictures: float = 0.4
     freeze_key: bool = True
     stills: int = 0
@@ -72,17 +78,22 @@ class VideoObjective(nn.Module):
         log_lambda_B1: Tensor,
         keep: Tensor,
         warm: Tensor,
+        frames: int,
+        run_in: int,
         stills_BTCHW: Tensor | None = None,
         stills_log_lambda_B1: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """stills_BTCHW: T = 1."""
-        frames = self.ladder.config.tube_frames
+        """frames: of a tube. run_in: tubes that are not trained. stills_BTCHW: T = 1."""
         with torch.set_grad_enabled(not self.recipe.freeze_key and torch.is_grad_enabled()):
             key_log_lambda_B1 = self.ladder.config.key_log_lambda(log_lambda_B1)
             loss, figures, memory = self._key(x_BTCHW[:, :1], key_log_lambda_B1, keep, warm)
         blocks = x_BTCHW.unfold(1, 1 + frames, frames).movedim(-1, 2).unbind(1)  # with the frame before
         if self.recipe.freeze_key:
             loss = loss.detach()
+        with torch.no_grad():
+            for block in blocks[:run_in]:
+                _, _, memory = self._tube(block, log_lambda_B1, keep, warm, memory)
+        blocks = blocks[run_in:]
         for block in blocks:
             lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm, memory)
             loss = loss + lost
@@ -165,15 +176,22 @@ class VideoTask:
         self.helper: nn.Module | None = None
         self.objective = VideoObjective(model, recipe, device)
 
-    def batch(self, step: int, rank: int, progress: float) -> tuple[Tensor, ...]:
-        """A batch of clips, log lambda, levels kept, share of the rate term; stills and their log lambda."""
+    def batch(self, step: int, rank: int, progress: float) -> tuple[Any, ...]:
+        """A batch of clips, log lambda, levels kept, share of the rate term, frames of a tube, tubes that are
+        not trained; stills and their log lambda."""
         source = random.Random(f"{self.seed} {step} {rank}")
-        frames = 1 + source.randint(1, self.recipe.tubes) * self.model.config.tube_frames
-        x = self.sampler.draw(self.recipe.batch, source, frames)
-        parts = [x, *draw_conditions(self.model.config, self.recipe, source, progress)]
+        recipe, config = self.recipe, self.model.config
+        which = source.choices(range(len(recipe.lengths)), recipe.lengths)[0]
+        frames = config.tube_lengths[which]
+        run_in = source.randint(0, recipe.run_in)
+        x = self.sampler.draw(recipe.batch, source, 1 + (run_in + source.randint(1, recipe.tubes)) * frames)
+        rated = replace(recipe, rate_range=recipe.length_rates[which]) if recipe.length_rates else recipe
+        parts: list[Any] = [x, *draw_conditions(config, rated, source, progress), frames, run_in]
         if self.stills is not None:
-            count, config = self.recipe.stills, self.model.config
+            count = recipe.stills
             rates = [source.uniform(0, RATE_STEPS) for _ in range(count)]
             parts.append(self.stills.draw(count, source)[:, None])
             parts.append(torch.tensor([[config.lambda_of(rate)] for rate in rates]).log())
-        return tuple(t.to(self.device, non_blocking=True) for t in parts)
+        return tuple(
+            part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in parts
+        )
