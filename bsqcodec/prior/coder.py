@@ -18,7 +18,7 @@ from torch import Tensor
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError
 from bsqcodec.prior import order
-from bsqcodec.prior.config import GROUPS, PriorConfig
+from bsqcodec.prior.config import PriorConfig
 from bsqcodec.prior.model import Previous, Prior
 from bsqcodec.prior.range_coder import (
     TOTAL,
@@ -210,13 +210,14 @@ class PriorCoder:
         prior = self.prior
         state = prior.prepare(kind, level, shape, coarse, previous, [rate])
         own = torch.zeros(1, *shape, prior.config.levels[level].bits, dtype=torch.int8, device=prior.device)
-        for group in range(GROUPS):
-            rows, columns = order.group_shape(*shape, group)
-            if rows * columns:
-                states = prior.start_states(kind, level, state, group, own)
-                bits = self._decode_group(kind, level, states, decoder)
-                target = order.group_slice(group)
-                own[0, target[0], target[1]] = order.signs(bits).view(rows, columns, -1).to(prior.device)
+        for groups in prior.config.passes(kind):
+            all_states = prior.start_states(kind, level, state, groups, own)
+            for group, states in zip(groups, all_states, strict=True):
+                rows, columns = order.group_shape(*shape, group)
+                if rows * columns:
+                    bits = self._decode_group(kind, level, states, decoder)
+                    target = order.group_slice(group)
+                    own[0, target[0], target[1]] = order.signs(bits).view(rows, columns, -1).to(prior.device)
         return own
 
     def _decode_group(

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
 
 RATE_ROWS = 11  # one row per 100 steps of the rate index
@@ -71,12 +72,24 @@ class LevelPriorConfig:
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """All levels, coarse to fine; each stride divides the one before it or equals it."""
+    """All levels, coarse to fine; each stride divides the one before it or equals it.
+
+    tube_passes: how often a tube's nets run for a level, 1, 2 or 4; groups of one pass do not know each
+    other. Those of key frames run once for each of the four groups.
+    """
 
     levels: tuple[LevelPriorConfig, ...]
+    tube_passes: int = GROUPS
+
+    def passes(self, kind: BlockKind) -> list[range]:
+        """The groups of every pass, in their order."""
+        size = GROUPS // (self.tube_passes if kind is BlockKind.TUBE else GROUPS)
+        return [range(first, first + size) for first in range(0, GROUPS, size)]
 
     def check(self) -> None:
         """Raise ModelError unless the levels form a ladder."""
+        if self.tube_passes not in (1, 2, 4):
+            raise ModelError(f"prior: {self.tube_passes} passes for a level of a tube, expected 1, 2 or 4")
         if not self.levels:
             raise ModelError("prior: no levels")
         for level in self.levels:
@@ -95,7 +108,8 @@ class PriorConfig:
     def from_json(values: Any) -> "PriorConfig":
         """Read what `to_json` wrote. Raises ModelError where it does not fit."""
         try:
-            config = PriorConfig(tuple(LevelPriorConfig(**level) for level in values["levels"]))
+            levels = tuple(LevelPriorConfig(**level) for level in values["levels"])
+            config = PriorConfig(levels, values.get("tube_passes", GROUPS))
         except (TypeError, KeyError) as error:
             raise ModelError(f"prior: configuration not understood: {error}") from None
         config.check()
@@ -120,6 +134,6 @@ class PriorConfig:
             ]
         else:
             raise ModelError(f"prior: preset {size!r}, expected base or tiny")
-        config = PriorConfig(tuple(nets))
+        config = PriorConfig(tuple(nets), tube_passes=2)
         config.check()
         return config

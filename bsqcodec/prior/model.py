@@ -5,7 +5,7 @@
 
 Kinds of block have separate nets. A level's net sees, on the level's grid of cells (2x2 positions): all
 coarser levels of the block, the groups of this level that are known, for tubes the previous block's tokens of
-this and all coarser levels, the rate index, and which group comes next. It never sees a finer level, so that
+this and all coarser levels, the rate index, and which groups come next. It never sees a finer level, so that
 a stream without its finest levels decodes.
 """
 
@@ -59,7 +59,7 @@ class WindowState:
 
 @dataclass(frozen=True)
 class LevelState:
-    """What stays the same for all groups of a level: the context, and the windows of each block (None:
+    """What stays the same for all passes over a level: the context, and the windows of each block (None:
     no attention).
     """
 
@@ -222,17 +222,21 @@ class _LevelNet:
         mixed = self.rate[row] * (span - part) + self.rate[row + 1] * part
         return torch.div(mixed + span // 2, span, rounding_mode="floor").to(torch.float32)
 
-    def start_states(self, state: LevelState, group: int, known_BhwK: Tensor) -> Tensor:
-        """B x h x w x hidden: the head's state for the positions of a group, before any of its bits is
-        known.
+    def start_states(self, state: LevelState, groups: range, known_BhwK: Tensor) -> list[Tensor]:
+        """For each group of a pass B x h x w x hidden: the head's state for its positions, before any of
+        their bits is known.
         """
         x = self.own(known_BhwK.reshape(-1, known_BhwK.shape[-1])).view_as(state.context_BhwD)
-        _clamp(_clamp(x).add_(state.context_BhwD).add_(self.step[group]))
+        _clamp(_clamp(x).add_(state.context_BhwD).add_(self.step[groups.start]))
         for block, windows in zip(self.blocks, state.windows, strict=True):
             block(x, windows)
-        rows = self.start[group](normalise(x).view(-1, x.shape[-1]))
-        rows.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).add_(self.start_bias[group])
-        return rows.view(*x.shape[:3], -1)
+        seen = normalise(x).view(-1, x.shape[-1])
+        found = []
+        for group in groups:
+            rows = self.start[group](seen)
+            rows.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).add_(self.start_bias[group])
+            found.append(rows.view(*x.shape[:3], -1))
+        return found
 
 
 class Prior:
@@ -289,19 +293,22 @@ class Prior:
         return self._nets[kind][level].prepare(shape, coarse, previous, rates)
 
     def start_states(
-        self, kind: BlockKind, level: int, state: LevelState, group: int, tokens_BHWL: Tensor
-    ) -> Tensor:
-        """N x hidden for the positions of a group (batch by batch, row-major); what follows it in
-        tokens_BHWL is not read.
+        self, kind: BlockKind, level: int, state: LevelState, groups: range, tokens_BHWL: Tensor
+    ) -> list[Tensor]:
+        """For each group of a pass N x hidden for its positions (batch by batch, row-major); the groups of
+        this pass and of later ones are not read from tokens_BHWL.
         """
         _, height, width, _ = tokens_BHWL.shape
         known = tokens_BHWL.clone()
-        for later in range(group, GROUPS):
+        for later in range(groups.start, GROUPS):
             rows, columns = order.group_slice(later)
             known[:, rows, columns] = 0
-        states = self._nets[kind][level].start_states(state, group, order.gather_cells(known))
-        rows_g, columns_g = order.group_shape(height, width, group)
-        return states[:, :rows_g, :columns_g].reshape(-1, states.shape[-1])
+        found = []
+        states = self._nets[kind][level].start_states(state, groups, order.gather_cells(known))
+        for group, states_g in zip(groups, states, strict=True):
+            rows_g, columns_g = order.group_shape(height, width, group)
+            found.append(states_g[:, :rows_g, :columns_g].reshape(-1, states_g.shape[-1]))
+        return found
 
     @torch.no_grad()
     def level_counts(
@@ -321,10 +328,11 @@ class Prior:
         state = self.prepare(kind, level, (own.shape[1], own.shape[2]), tokens[:level], previous, rates)
         head = self.net_head(kind, level)
         result = []
-        for group in range(GROUPS):
-            rows, columns = order.group_slice(group)
-            bits_NL = (own[:, rows, columns].reshape(-1, own.shape[-1]) > 0).to(torch.uint8)
-            if bits_NL.shape[0]:
-                states = self.start_states(kind, level, state, group, own)
-                result.append((bits_NL.t(), head.counts(states, bits_NL)))
+        for groups in self.config.passes(kind):
+            states = self.start_states(kind, level, state, groups, own)
+            for group, states_NH in zip(groups, states, strict=True):
+                rows, columns = order.group_slice(group)
+                bits_NL = (own[:, rows, columns].reshape(-1, own.shape[-1]) > 0).to(torch.uint8)
+                if bits_NL.shape[0]:
+                    result.append((bits_NL.t(), head.counts(states_NH, bits_NL)))
         return result

@@ -102,13 +102,13 @@ class Net:
                         x[i, j] += self.seen(f"after_{previous[0]}.{k}", k, previous[1][k], i, j)
         return x
 
-    def states(self, context: np.ndarray, group: int, known: np.ndarray) -> np.ndarray:
-        """The head's state for each cell."""
+    def states(self, context: np.ndarray, first: int, group: int, known: np.ndarray) -> np.ndarray:
+        """The head's state for each cell. first: group that the pass begins with; known: what it knows."""
         x = context.copy()
         rows, columns, _ = x.shape
         for i in range(rows):
             for j in range(columns):
-                x[i, j] += self.linear("own", cell(known, i, j), 32767) + self.t["step"][group].astype(
+                x[i, j] += self.linear("own", cell(known, i, j), 32767) + self.t["step"][first].astype(
                     np.int64
                 )
         x = np.clip(x, -32767, 32767)
@@ -250,9 +250,13 @@ def decode_block(
         level = config.levels[index]
         signs = np.zeros((*shape, level.bits), np.int64)
         context = net.context(shape, rate, known, previous)
+        size = 4 // config.tube_passes if kind == "tube" else 1
         for group, (dy, dx) in enumerate(PHASES):
+            first = group - group % size
+            if group == first:
+                before = signs.copy()
             places = [(y, x) for y in range(dy, shape[0], 2) for x in range(dx, shape[1], 2)]
-            states = net.states(context, group, signs) if places else None
+            states = net.states(context, first, group, before) if places else None
             state = {place: states[place[0] // 2, place[1] // 2].copy() for place in places}
             for chunk in range(-(-level.bits // 4)):
                 counts = {place: net.node_counts(state[place], chunk) for place in places}

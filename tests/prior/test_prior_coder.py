@@ -1,5 +1,7 @@
 """Blocks through prior, static table and raw packing; the range coder's edges; models that do not fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,17 @@ from prior_samples import TINY, random_tensors, random_tokens, shapes_of
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, ModelError
-from bsqcodec.prior import Prior, PriorCoder, PriorConfig, PriorContext, RawCoder, StaticPrior, TokenCoder
+from bsqcodec.prior import (
+    Prior,
+    PriorCoder,
+    PriorConfig,
+    PriorContext,
+    RawCoder,
+    StaticPrior,
+    TokenCoder,
+    order,
+)
+from bsqcodec.prior.model import Previous
 from bsqcodec.prior.range_coder import RangeLevelDecoder, RangeLevelEncoder, RawLevelDecoder
 
 TENSORS = random_tensors(TINY)
@@ -135,6 +147,25 @@ def test_later_groups_and_finer_levels_do_not_leak() -> None:
                 assert one[:4].equal(other[:4])
                 assert not one[4:].equal(other[4:])
                 assert int((one != other).any(0).sum()) == 1
+
+
+@pytest.mark.parametrize(("passes", "blind"), [(4, set()), (2, {(0, 1), (2, 3)})])
+def test_groups_of_a_pass_do_not_know_each_other(passes: int, blind: set[tuple[int, int]]) -> None:
+    prior = Prior(replace(TINY, tube_passes=passes), TENSORS)
+    grids = random_tokens(TINY, 3, 3)
+    previous = Previous(BlockKind.KEY, [order.signs(grid)[None] for grid in random_tokens(TINY, 3, 3, 1)])
+
+    def counts() -> list[torch.Tensor]:
+        tokens = [order.signs(grid)[None] for grid in grids]
+        return [found for _, found in prior.level_counts(BlockKind.TUBE, 2, tokens, previous, [400])]
+
+    before = counts()
+    for group, (row, column) in enumerate(order.PHASES):
+        grids[2][4 + row, 4 + column, 3] ^= 1
+        after = counts()
+        grids[2][4 + row, 4 + column, 3] ^= 1
+        for later in range(group + 1, 4):
+            assert before[later].equal(after[later]) == ((group, later) in blind)
 
 
 @given(

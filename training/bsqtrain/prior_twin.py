@@ -83,7 +83,9 @@ class LevelTwin(Rounding):
             level.chunks, NODES, level.head, unit_in=HIDDEN_UNIT, unit_out=LOGIT_UNIT, gain=0.5
         )
         self.node_bias = nn.Parameter(torch.zeros(level.chunks, NODES))
-        phase_known = torch.tensor([[step < group for step in STEP_OF_PHASE] for group in range(GROUPS)])
+        self._pass_size = len(config.passes(kind)[0])
+        firsts = [group - group % self._pass_size for group in range(GROUPS)]
+        phase_known = torch.tensor([[step < first for step in STEP_OF_PHASE] for first in firsts])
         self.register_buffer("phase_known", phase_known, persistent=False)
         self.register_buffer(
             "phase_of_step", torch.tensor([2 * dy + dx for dy, dx in order.PHASES]), persistent=False
@@ -131,7 +133,8 @@ class LevelTwin(Rounding):
         if previous is not None and before is not None:
             for k, linear in enumerate(self.after[before.label]):  # type: ignore[arg-type]
                 x = x + self.seen(linear, k, previous[k], rows, columns)
-        step = self.integer(self.step, RESIDUAL_UNIT)[groups_B][:, None, None]
+        first_B = groups_B - groups_B % self._pass_size
+        step = self.integer(self.step, RESIDUAL_UNIT)[first_B][:, None, None]
         x = bounded(x + bounded(self.own(known.flatten(3))) + step)
         for block in self.blocks:
             x = block(x)
