@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from bsqcodec import bitstream, model
+from bsqcodec.ahead import ahead
 from bsqcodec.bitstream import Damage, Gop, Header
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError, ModelError
@@ -71,7 +73,7 @@ class Decoder:
         self._clock = Clock()
         self._levels, self._keep_going = levels, keep_going
         weights = _weights_for(self.header, model_file)
-        on = pick_device(device)
+        self._device = on = pick_device(device)
         self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap, self.header.tube_frames)
         self._grids = token_grids(
             weights.card.tokenizer, self.header.height, self.header.width, self.header.tile_overlap
@@ -136,9 +138,15 @@ class Decoder:
             self._tokenizer.forget()
 
     def _decode_gop(self, gop: Gop) -> Iterator[Frame]:
-        header = self.header
         levels = min(self._levels or gop.levels_kept, gop.levels_kept)
         coded = self._coder.decode(gop, levels, self._grids)
+        beside = self._device.type == "cpu" and len(gop.pts) > 1
+        with ahead(coded) if beside else nullcontext(coded) as tokens:
+            yield from self._show(gop, tokens)
+
+    def _show(self, gop: Gop, coded: Iterator[tuple[BlockKind, Tokens]]) -> Iterator[Frame]:
+        """The frames of a GOP from the tokens of its coded blocks."""
+        header = self.header
         last = np.empty(0, np.uint8)
         shown = 0
         for block in range(bitstream.block_count(len(gop.pts), header.tube_frames)):

@@ -3,7 +3,7 @@ not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -168,7 +168,7 @@ class GopCoder:
 
     def decode(
         self, gop: Gop, levels: int, shapes: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[BlockKind, Tokens]]:
+    ) -> Generator[tuple[BlockKind, Tokens], None, None]:
         """The tokens of the coded blocks of a GOP, in order; the coarsest `levels` of them. shapes: grid per
         level.
 
