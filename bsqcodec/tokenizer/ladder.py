@@ -43,6 +43,7 @@ from bsqcodec.tokenizer.layers import (
 from bsqcodec.tokenizer.motion_search import search
 
 PATCH = 8
+PATCH_NUMBERS = 3 * PATCH * PATCH
 STRIDES = (8, 16, 32)
 
 
@@ -165,7 +166,7 @@ class Ends(nn.Module):
         shorter = len(config.tube_lengths) - 1  # added for tubes of fewer frames
         self.start_shorter = nn.Parameter(torch.zeros(shorter, d32)) if tube else None
         self.stem_shorter = nn.Parameter(torch.zeros(shorter, d8)) if tube else None
-        pixels = frames * 3 * PATCH * PATCH
+        pixels = frames * PATCH_NUMBERS
         self.stem = nn.Linear(2 * pixels if tube else pixels, d8)  # a tube's sees the moved frames too
         head, side = config.head_width, config.window
         e8, n8 = config.encoder_depth[0], config.decoder_depth[0]
@@ -198,21 +199,40 @@ class Ends(nn.Module):
             return bias
         return bias + shorter_ND[self.lengths.index(moved_BTCHW.shape[1]) - 1]
 
-    def patches(self, frames_BTCHW: Tensor) -> Tensor:
-        """(B, T, 3, H, W) -> (B, H/8, W/8, frames*3*64); T frames fill as many places each as there are."""
-        frames_BTCHW = frames_BTCHW.repeat_interleave(self.frames // frames_BTCHW.shape[1], 1)
-        B, T, C, H, W = frames_BTCHW.shape
-        x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
-        return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
+    def enter(self, layer: nn.Linear, *parts_BTCHW: Tensor) -> Tensor:
+        """Frames through a layer over their patches, (B, H/8, W/8, D); the parts are its inputs in turn. As
+        if each of T frames filled frames / T places: of the places' weights is taken the sum."""
+        T = parts_BTCHW[0].shape[1]
+        patches = torch.cat([_patches(part - 0.5) for part in parts_BTCHW], -1)
+        weight = layer.weight
+        if self.frames > T:
+            weight = (
+                weight.reshape(-1, len(parts_BTCHW), T, self.frames // T, PATCH_NUMBERS).sum(3).flatten(1)
+            )
+        return F.linear(patches, weight, layer.bias)
 
     def pixels(self, state_BHWD: Tensor, moved_BTCHW: Tensor | None) -> Tensor:
-        """(B, H/8, W/8, D) -> (B, T, 3, H, W): added to the T moved frames, where there are some."""
-        B, h, w, _ = state_BHWD.shape
+        """(B, H/8, W/8, D) -> (B, T, 3, H, W): added to the T moved frames, where there are some. Each is the
+        mean of its places: of their filters is taken the mean."""
+        B, h, w, D = state_BHWD.shape
         T = self.frames if moved_BTCHW is None else moved_BTCHW.shape[1]
-        x: Tensor = self.head(state_BHWD.permute(0, 3, 1, 2)).float()
-        x = x.reshape(B, T, self.frames // T, 3, PATCH, PATCH, h, w).mean(2).permute(0, 1, 2, 5, 3, 6, 4)
+        weight, bias = self.head.weight, self.head.bias
+        assert bias is not None
+        if self.frames > T:
+            places = (T, self.frames // T, PATCH_NUMBERS)
+            weight = weight.reshape(*places, D, 3, 3).mean(1).flatten(0, 1)
+            bias = bias.reshape(places).mean(1).flatten()
+        x = F.conv2d(state_BHWD.permute(0, 3, 1, 2), weight, bias, padding=1).float()
+        x = x.reshape(B, T, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
         x = x.reshape(B, T, 3, h * PATCH, w * PATCH)
         return x + (0.5 if moved_BTCHW is None else moved_BTCHW)
+
+
+def _patches(frames_BTCHW: Tensor) -> Tensor:
+    """(B, T, 3, H, W) -> (B, H/8, W/8, T*3*64)."""
+    B, T, C, H, W = frames_BTCHW.shape
+    x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
+    return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
 
 
 class Ladder(nn.Module):
@@ -269,10 +289,9 @@ class Ladder(nn.Module):
         a tube's look like by its vectors."""
         c8, c16, c32 = self.encoder_rate(log_lambda_B1)
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
-        patches = ends.patches(frames_BTCHW - 0.5)
-        if moved_BTCHW is not None:
-            patches = torch.cat([patches, ends.patches(moved_BTCHW.to(frames_BTCHW.dtype) - 0.5)], -1)
-        x8 = ends.encode8(ends.stem(patches) + ends.for_frames(c8, ends.stem_shorter, moved_BTCHW))
+        parts = [frames_BTCHW] if moved_BTCHW is None else [frames_BTCHW, moved_BTCHW]
+        x8 = ends.enter(ends.stem, *parts) + ends.for_frames(c8, ends.stem_shorter, moved_BTCHW)
+        x8 = ends.encode8(x8)
         x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
         x32 = self.encode32(self.down32(space_to_depth(x16, 2)) + c32)
         return {8: x8, 16: x16, 32: x32}
@@ -337,7 +356,7 @@ class Ladder(nn.Module):
             if memory is not None:
                 state = state + self.recall[str(stride)](state, memory[STRIDES.index(stride)])
             if stride == PATCH and ends.see is not None and moved_BTCHW is not None:
-                state = state + ends.see(ends.patches(moved_BTCHW - 0.5))
+                state = state + ends.enter(ends.see, moved_BTCHW)
             numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
             for among, number in enumerate(numbers):
                 if among and stride == PATCH:

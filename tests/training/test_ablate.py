@@ -71,7 +71,7 @@ def test_principal_components_give_the_pixels_back() -> None:
     errors = []
     for name in ("base", "pca"):
         ends = altered(name).ends["key"]
-        y_BTCHW = ends.pixels(ends.stem(ends.patches(x_BTCHW - 0.5)), None)
+        y_BTCHW = ends.pixels(ends.enter(ends.stem, x_BTCHW), None)
         errors.append(float((y_BTCHW - x_BTCHW).square().mean()))
     assert errors[1] < 0.002 < errors[0]
 
