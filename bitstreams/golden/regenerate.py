@@ -33,7 +33,7 @@ def pixels() -> codec.Pixels:
     return np.stack([picture[3 * n : 3 * n + 70, 100 + 5 * n : 100 + 5 * n + 90] for n in range(CLIP_FRAMES)])
 
 
-def stream(frames: codec.Pixels, *, still: bool = False, sound: bool = False) -> bytes:
+def stream(frames: codec.Pixels, tube_frames: int, *, still: bool = False, sound: bool = False) -> bytes:
     """An encode with everything that a stream can hold."""
     track = AudioTrack("aac", 48000, 2, "stereo", 1024, 128000, Fraction(1, 48000), b"\x11\x90")
     sink = io.BytesIO()
@@ -43,7 +43,7 @@ def stream(frames: codec.Pixels, *, still: bool = False, sound: bool = False) ->
         frames.shape[1],
         time_base=Fraction(1001, 30000),
         still=still,
-        options=codec.EncodeOptions(q=6, gop=CLIP_GOP, model=MODEL),
+        options=codec.EncodeOptions(q=6, gop=CLIP_GOP, tube_frames=tube_frames, model=MODEL),
         metadata=Metadata(None, b"not a profile", {"title": "golden"}) if sound else None,
         audio_tracks=[track] if sound else [],
     )
@@ -55,12 +55,12 @@ def stream(frames: codec.Pixels, *, still: bool = False, sound: bool = False) ->
     return sink.getvalue()
 
 
-def in_mode(mode: CodingMode, frames: codec.Pixels) -> bytes:
+def in_mode(mode: CodingMode, frames: codec.Pixels, tube_frames: int = 4) -> bytes:
     """A still, or a clip with sound, coded in this mode whatever its size."""
     original = gop_coder.GopCoder.coded
     try:
         gop_coder.GopCoder.coded = lambda self, _, gop, crcs: original(self, mode, gop, crcs)  # type: ignore
-        return stream(frames, still=len(frames) == 1, sound=len(frames) > 1)
+        return stream(frames, tube_frames, still=len(frames) == 1, sound=len(frames) > 1)
     finally:
         gop_coder.GopCoder.coded = original  # type: ignore[method-assign]
 
@@ -87,6 +87,8 @@ def main() -> None:
     save("clip", clip)
     save("clip-joined", in_mode(CodingMode.PRIOR, frames[:, :20, :20]))  # so small that runs are joined
     save("clip-repeats", in_mode(CodingMode.PRIOR, frames[STANDING]))
+    for tube_frames in (2, 1):
+        save(f"clip-tubes-of-{tube_frames}", in_mode(CodingMode.PRIOR, frames, tube_frames))
     cut = io.BytesIO()
     bitstream.cut(io.BytesIO(clip), cut, levels=2)
     save("clip-two-levels", cut.getvalue())

@@ -1,0 +1,74 @@
+"""A source in a thread of its own: order, errors where they belong, an early end, threads given back."""
+
+import threading
+from collections.abc import Generator, Iterator
+
+import pytest
+import torch
+
+from bsqcodec.ahead import ahead
+
+
+@pytest.fixture(autouse=True, params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
+class Source:
+    """Counts to `end`, then fails if it is to; knows where it ran and how far it got."""
+
+    def __init__(self, end: int, error: Exception | None = None) -> None:
+        self.end, self.error = end, error
+        self.made = 0
+        self.closed = False
+        self.thread: threading.Thread | None = None
+
+    def items(self) -> Generator[int, None, None]:
+        self.thread = threading.current_thread()
+        try:
+            for number in range(self.end):
+                self.made += 1
+                yield number
+            if self.error is not None:
+                raise self.error
+        finally:
+            self.closed = True
+
+
+def test_all_items_in_order(threads: int) -> None:
+    source = Source(50)
+    with ahead(source.items()) as items:
+        assert list(items) == list(range(50))
+    assert source.closed
+    assert (source.thread is threading.current_thread()) == (threads == 1)
+
+
+def test_an_error_comes_in_its_place() -> None:
+    source = Source(5, ValueError("the sixth is broken"))
+    with ahead(source.items()) as items:
+        assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
+        with pytest.raises(ValueError, match="the sixth is broken"):
+            next(items)
+    assert source.closed
+
+
+def test_an_early_end_stops_the_source() -> None:
+    source = Source(10**9)
+    with ahead(source.items(), 2) as items:
+        assert [next(items) for _ in range(3)] == [0, 1, 2]
+    if source.thread is not threading.current_thread():
+        assert source.thread is not None
+        assert not source.thread.is_alive()
+        assert source.closed
+    assert source.made <= 3 + 2 + 2  # what waits, and one in hand at either end
+
+
+def test_it_does_not_run_away() -> None:
+    source = Source(100)
+    with ahead(source.items(), 2) as items:
+        for item in items:
+            assert source.made <= item + 1 + 2 + 1
