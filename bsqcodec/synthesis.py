@@ -25,7 +25,7 @@ from bsqcodec.rdo import Search
 from bsqcodec.repeats import cell_errors, stands_still
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
-from bsqcodec.tokenizer.ladder import Memory
+from bsqcodec.tokenizer.ladder import Memory, log_lambdas
 
 Tokens = list[npt.NDArray[np.uint8]]
 
@@ -150,7 +150,7 @@ class LadderTokenizer:
         self._state = self._state_before
 
     def _log_lambda(self, rate: int) -> Tensor:
-        return torch.tensor([[self.config.lambda_of(rate)]], device=self._device).log()
+        return log_lambdas(self.config, [rate], self._device)
 
     def analyse(
         self,

@@ -128,20 +128,21 @@ class TokenizerConfig:
             raise ModelError(f"the tokenizer's configuration is not one of this version: {error}") from error
 
 
-def _levels(*pairs: tuple[int, int]) -> tuple[LevelConfig, ...]:
+def levels_of(*pairs: tuple[int, int]) -> tuple[LevelConfig, ...]:
+    """Of (stride, bits), coarse to fine."""
     return tuple(LevelConfig(stride, bits) for stride, bits in pairs)
 
 
 PRESETS: dict[str, TokenizerConfig] = {
     "base": TokenizerConfig(
-        levels=_levels((32, 32), (16, 32), (8, 24), (8, 32), (8, 32)),
+        levels=levels_of((32, 32), (16, 32), (8, 24), (8, 32), (8, 32)),
         width=(192, 256, 288),
         encoder_depth=(3, 3, 1),
         decoder_depth=(3, 3, 2),
         motion_level=1,
     ),
     "tiny": TokenizerConfig(
-        levels=_levels((32, 16), (16, 16), (8, 8), (8, 8)),
+        levels=levels_of((32, 16), (16, 16), (8, 8), (8, 8)),
         width=(32, 64, 96),
         encoder_depth=(1, 1, 1),
         decoder_depth=(1, 1, 1),

@@ -86,6 +86,13 @@ class BlockOutput:
     memory: Memory
 
 
+def log_lambdas(
+    config: TokenizerConfig, rates: Sequence[float], device: torch.device | None = None
+) -> Tensor:
+    """What a ladder is conditioned on, (B, 1), for one rate index a sample."""
+    return torch.tensor([[config.lambda_of(rate)] for rate in rates], device=device).log()
+
+
 class Conditioning(nn.Module):
     """log lambda -> one bias per channel at each stride."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec.distortion import DistortionWeights
-from bsqcodec.tokenizer.config import LevelConfig, TokenizerConfig
+from bsqcodec.tokenizer.config import TokenizerConfig, levels_of
 from bsqcodec.tokenizer.ladder import PATCH, Ends, Ladder, Level
 from bsqcodec.tokenizer.layers import Block, RMSNorm, WindowAttention
 from bsqtrain.engine import Schedule
@@ -27,12 +27,8 @@ from bsqtrain.image import ImageRecipe
 Alteration = Callable[[Ladder, Sequence[np.ndarray]], None]
 
 
-def _levels(*pairs: tuple[int, int]) -> tuple[LevelConfig, ...]:
-    return tuple(LevelConfig(stride, bits) for stride, bits in pairs)
-
-
 TOKENIZER = TokenizerConfig(
-    levels=_levels((32, 32), (16, 32), (8, 24), (8, 32)),
+    levels=levels_of((32, 32), (16, 32), (8, 24), (8, 32)),
     width=(64, 96, 128),
     encoder_depth=(1, 3, 1),
     decoder_depth=(2, 3, 2),
@@ -131,14 +127,14 @@ ARMS: dict[str, Arm] = {
     "sign-tanh": Arm("signs of tanh, no sphere", alter=partial(signs, BoundedLevel)),
     "adamw": Arm("AdamW 1e-3 alone", schedule={"muon_learning_rate": 0.0}),
     "adamw-fast": Arm("AdamW 2e-3 alone", schedule={"muon_learning_rate": 0.0, "learning_rate": 2e-3}),
-    "levels-1": Arm("1 level: 32 at 8", {"levels": _levels((8, 32))}),
-    "levels-2": Arm("2 levels: 32 at 16, 32 at 8", {"levels": _levels((16, 32), (8, 32))}),
-    "levels-3": Arm("3 levels: 32 each", {"levels": _levels((32, 32), (16, 32), (8, 32))}),
+    "levels-1": Arm("1 level: 32 at 8", {"levels": levels_of((8, 32))}),
+    "levels-2": Arm("2 levels: 32 at 16, 32 at 8", {"levels": levels_of((16, 32), (8, 32))}),
+    "levels-3": Arm("3 levels: 32 each", {"levels": levels_of((32, 32), (16, 32), (8, 32))}),
     "levels-5": Arm(
-        "5 levels: 32 32 24 32 32", {"levels": _levels((32, 32), (16, 32), (8, 24), (8, 32), (8, 32))}
+        "5 levels: 32 32 24 32 32", {"levels": levels_of((32, 32), (16, 32), (8, 24), (8, 32), (8, 32))}
     ),
-    "bits-16": Arm("16 bits a level", {"levels": _levels((32, 16), (16, 16), (8, 16), (8, 16))}),
-    "bits-64": Arm("64 bits a level", {"levels": _levels((32, 64), (16, 64), (8, 64), (8, 64))}),
+    "bits-16": Arm("16 bits a level", {"levels": levels_of((32, 16), (16, 16), (8, 16), (8, 16))}),
+    "bits-64": Arm("64 bits a level", {"levels": levels_of((32, 64), (16, 64), (8, 64), (8, 64))}),
     "ssim-half": Arm("MS-SSIM .5, MSE 17", recipe=_distortion(0.5, 17)),
     "ssim-none": Arm("MS-SSIM 0, MSE 30", recipe=_distortion(0, 30)),
     "encoder-8": Arm("3 encoder blocks at stride 8", {"encoder_depth": (3, 3, 1)}),

@@ -14,7 +14,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS, TokenizerConfig
-from bsqcodec.tokenizer.ladder import Ladder
+from bsqcodec.tokenizer.ladder import Ladder, log_lambdas
 from bsqtrain.pictures import CropSampler
 
 
@@ -56,7 +56,7 @@ def draw_conditions(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log lambda of every sample (B, 1), levels kept (1 or 0 each), share of the rate term."""
     rates = [source.uniform(*_rates_at(recipe, progress)) for _ in range(recipe.batch)]
-    log_lambda_B1 = torch.tensor([[config.lambda_of(rate)] for rate in rates]).log()
+    log_lambda_B1 = log_lambdas(config, rates)
     levels = len(config.levels)
     kept = levels if source.random() < recipe.full_levels else source.randint(min(2, levels), levels)
     keep = torch.tensor([float(i < kept) for i in range(levels)])

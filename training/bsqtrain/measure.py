@@ -7,7 +7,6 @@ Rates are the side prior's, without container: to compare tokenizers by, and abo
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.machine import half_precision
 from bsqcodec.metrics.ms_ssim import SMALLEST_SIDE, ms_ssim_db
 from bsqcodec.tokenizer.config import RATE_STEPS
-from bsqcodec.tokenizer.ladder import Ladder
+from bsqcodec.tokenizer.ladder import Ladder, log_lambdas
 from bsqtrain import pictures
 
 QUALITIES = 10
@@ -181,7 +180,7 @@ def _figures(ladder: Ladder, x_CHW: Tensor, rate: int, device: torch.device) -> 
     _, height, width = x_CHW.shape
     right, below = ladder.config.padded(width) - width, ladder.config.padded(height) - height
     padded = F.pad(x_CHW[None], (0, right, 0, below), mode="replicate")
-    log_lambda = torch.tensor([[math.log(ladder.config.lambda_of(rate))]], device=device)
+    log_lambda = log_lambdas(ladder.config, [rate], device)
     with half_precision(device):
         out = ladder(BlockKind.KEY, log_lambda, frames_BTCHW=padded[:, None], rated=True)
     y = out.frames_BTCHW[:, 0, :, :height, :width].float()

@@ -21,7 +21,7 @@ from bsqcodec.machine import half_precision
 from bsqcodec.metrics.ms_ssim import ms_ssim_db
 from bsqcodec.metrics.psnr import psnr_of_mse
 from bsqcodec.tokenizer.config import TokenizerConfig
-from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory
+from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory, log_lambdas
 from bsqtrain import clips, pictures
 
 RATES = (300, 600)
@@ -91,7 +91,7 @@ def _figures(
     the tubes, J, J alone)."""
     config, frames = ladder.config, len(x_TCHW)
     lagrangian = config.lambda_of(rate)
-    log_lambda = torch.tensor([[lagrangian]], device=device).log()
+    log_lambda = log_lambdas(config, [rate], device)
     blocks = [x_TCHW[:1], *torch.split(x_TCHW[1:], tube_frames)]
     memory: Memory | None = None
     cost, alone = torch.zeros((), device=device), torch.zeros((), device=device)

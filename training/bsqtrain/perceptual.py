@@ -21,7 +21,7 @@ from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.machine import half_precision
 from bsqcodec.metrics.lpips import Lpips
 from bsqcodec.tokenizer.config import RATE_STEPS
-from bsqcodec.tokenizer.ladder import Ends, Ladder, Level
+from bsqcodec.tokenizer.ladder import Ends, Ladder, Level, log_lambdas
 from bsqtrain.discriminator import Discriminator, discriminator_loss, generator_loss, r1_penalty
 from bsqtrain.pictures import CropSampler
 
@@ -130,7 +130,7 @@ class PerceptualTask:
         source = random.Random(f"{self.seed} {step} {rank}")
         x = self.sampler.draw(self.recipe.batch, source)
         rates = [source.uniform(*self.recipe.rate_range) for _ in range(self.recipe.batch)]
-        log_lambda_B1 = torch.tensor([[self.model.config.lambda_of(rate)] for rate in rates]).log()
+        log_lambda_B1 = log_lambdas(self.model.config, rates)
         share = torch.tensor(min(1.0, progress / max(self.recipe.adversarial_warmup, 1e-9)))
         placed = [t.to(self.device, non_blocking=True) for t in (x, log_lambda_B1, share)]
         return (*placed, step % self.recipe.r1_every == 0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from bsqcodec.blocks import BlockKind
 from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
-from bsqcodec.tokenizer.ladder import Ladder, Memory
+from bsqcodec.tokenizer.ladder import Ladder, Memory, log_lambdas
 from bsqtrain.clips import ClipSampler
 from bsqtrain.pictures import CropSampler
 from bsqtrain.tokens import Clip
@@ -44,10 +44,7 @@ class Tokeniser:
         blocks = [x[:, :1], *(torch.split(x[:, 1:], length, 1) if x.shape[1] > 1 else ())]
         bonus = KEY_RATE_BONUS if len(blocks) > 1 else 0
         key_rates = [min(RATE_STEPS, rate + bonus) for rate in rates]
-        key_log_lambda, log_lambda = (
-            torch.tensor([[config.lambda_of(rate)] for rate in each], device=self.device).log()
-            for each in (key_rates, rates)
-        )
+        key_log_lambda, log_lambda = (log_lambdas(config, each, self.device) for each in (key_rates, rates))
         memory: Memory | None = None
         coded: list[list[Tensor]] = []
         for number, block in enumerate(blocks):

@@ -16,7 +16,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS
-from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory
+from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory, log_lambdas
 from bsqtrain.clips import ClipSampler, MixedSampler
 from bsqtrain.image import draw_conditions
 from bsqtrain.pictures import CropSampler
@@ -191,7 +191,7 @@ class VideoTask:
             count = recipe.stills
             rates = [source.uniform(0, RATE_STEPS) for _ in range(count)]
             parts.append(self.stills.draw(count, source)[:, None])
-            parts.append(torch.tensor([[config.lambda_of(rate)] for rate in rates]).log())
+            parts.append(log_lambdas(config, rates))
         return tuple(
             part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in parts
         )
