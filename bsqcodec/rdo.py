@@ -28,11 +28,11 @@ from bsqcodec.tokenizer.ladder import STRIDES, Ladder, Memory
 FIRST_STEPS = 6
 """Gradient steps at effort 1; every further effort takes half as long again, about."""
 
-LEARNING_RATE = 0.3
+LEARNING_RATE = 0.15
 HOTTEST, COLDEST = 0.5, 0.03
 """Temperatures at the beginning of a search of 20 steps or more, and at the end."""
 
-LEAD = 0.6
+LEAD = 0.3
 """By this share of the search's pace a level hardens faster than the next finer one."""
 
 RATE_FACTOR = 1.25

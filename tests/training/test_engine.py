@@ -272,4 +272,22 @@ def test_tubes_of_several_lengths_and_tubes_that_run_in(monkeypatch: pytest.Monk
     assert trained[0] is False
     assert all(trained[1:])
     assert loss.requires_grad
-    assert float(figures["tube_bpp"]) > 0
+    assert float(figures["tube_bpp"].detach()) > 0
+
+
+def test_the_last_tube_counts_for_those_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its distortion does, its rate does not."""
+    task = video_task(True, future=1.5)
+    x, log_lambda, keep, _, _, _ = task.batch(0, 0, 0.5)
+    key, _, _ = task.objective._key(
+        x[:, :1], task.model.config.key_log_lambda(log_lambda), keep, torch.ones(())
+    )
+    block = task.objective._tube
+
+    def distortion_10_rate_4(*given: Any) -> Any:
+        _, figures, memory = block(*given)
+        return 10 + given[3] * 4, figures, memory
+
+    monkeypatch.setattr(task.objective, "_tube", distortion_10_rate_4)
+    loss, _ = task.objective(x[:, :9], log_lambda, keep, torch.ones(()), 4, 0)
+    assert float(loss) == pytest.approx((float(key) + 10 + 4 + 2.5 * 10 + 4) / 3, rel=1e-4)

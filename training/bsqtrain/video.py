@@ -29,7 +29,9 @@ class VideoRecipe:
     tubes: most after the key frame; every batch has 1 to so many. lengths: shares of the batches by how many
     frames a tube holds, most first (see `TokenizerConfig.tube_lengths`); length_rates: rate_range of each,
     where they differ. run_in: at most so many tubes before those, coded but not trained, so that tubes also
-    see what a memory is like that has been going on for long. moving_pictures: share of the clips that
+    see what a memory is like that has been going on for long. future: how much more the distortion of the
+    last tube counts, for those that would draw on it: without, tubes of short clips learn to save bits that
+    the ones after them would live on. moving_pictures: share of the clips that
     are pictures set in motion, where the data has pictures. freeze_key: train only what key frames do not
     use, so that their tokens, and a prior trained on them, stay as they are. stills: crops of pictures beside
     every batch of clips, still_crop pixels along a side, of all rates, for key frames that are to stay good.
@@ -43,6 +45,7 @@ class VideoRecipe:
     lengths: tuple[float, ...] = (1.0,)
     length_rates: tuple[tuple[int, int], ...] = ()
     run_in: int = 0
+    future: float = 0.0
     moving_pictures: float = 0.4
     freeze_key: bool = True
     stills: int = 0
@@ -94,9 +97,11 @@ class VideoObjective(nn.Module):
             for block in blocks[:run_in]:
                 _, _, memory = self._tube(block, log_lambda_B1, keep, warm, memory)
         blocks = blocks[run_in:]
-        for block in blocks:
-            lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm, memory)
-            loss = loss + lost
+        for number, block in enumerate(blocks, 1):
+            # D counts once more for the tubes to come, its rate does not.
+            weight = 1 + self.recipe.future * (number == len(blocks))
+            lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm / weight, memory)
+            loss = loss + weight * lost
             figures |= {name: figures.get(name, 0) + value / len(blocks) for name, value in parts.items()}
         loss = loss / (1 + len(blocks))
         if stills_BTCHW is not None and stills_log_lambda_B1 is not None:
