@@ -12,6 +12,7 @@ from bsqtrain.measure import EVEN_RATES, Measurement, RatePoint, held_out, measu
 from PIL import Image
 from torch.nn import functional as F
 
+from bsqcodec import machine
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.errors import InputError
@@ -88,7 +89,8 @@ def test_held_out_pictures(tmp_path: Path) -> None:
         held_out([tmp_path / ".."])
 
 
-def test_gops_of_clips_against_frames_alone() -> None:
+def test_gops_of_clips_against_frames_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "FAST_CPU", False)  # compared in float32
     torch.manual_seed(0)
     ladder = Ladder(PRESETS["tiny"]).eval()
     ladder.inherit_tubes()

@@ -19,6 +19,7 @@ from bsqtrain.perceptual import PerceptualRecipe, PerceptualTask
 from bsqtrain.pictures import CropSampler
 from bsqtrain.recipe import read
 
+from bsqcodec import machine
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
 from bsqcodec.metrics.lpips import ALEXNET, Lpips
@@ -95,7 +96,8 @@ def test_discriminator_sides() -> None:
         Discriminator(100, 512)
 
 
-def test_each_learns_from_its_own_terms() -> None:
+def test_each_learns_from_its_own_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "FAST_CPU", False)  # compared in float32
     one = task(PerceptualRecipe(batch=2, crop=192, channels=256, adversarial=0.5))
     x, log_lambda, _, _ = one.batch(0, 0, 0.0)
     loss, figures = one.objective(x, log_lambda, torch.tensor(1.0), False)
