@@ -24,7 +24,7 @@ from bsqcodec.gop_coder import GopCoder, Tokens
 from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
 from bsqcodec.pixels import Pixels
-from bsqcodec.synthesis import open_tokenizer, token_grids, tube_lengths
+from bsqcodec.synthesis import open_tokenizer, token_grids
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
     if weights.digest != header.model_digest:
         found = f"{weights.card.name} (digest {weights.digest.hex()})"
         raise ModelError(f"the stream needs the model {wanted}, found {found}; give its file with --model")
-    lengths = tube_lengths(weights.card.tokenizer)
+    lengths = weights.card.tokenizer.tube_lengths
     if header.tube_frames not in lengths:
         expected = ", ".join(map(str, lengths))
         raise FormatError(

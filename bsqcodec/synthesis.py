@@ -69,7 +69,7 @@ def open_tokenizer(
 ) -> BlockTokenizer:
     """The tokenizer of a model. overlap: of tiles, in pixels; tube_frames: that every tube holds, as many as
     it has places for where not given. InputError where the model cannot do so."""
-    lengths = tube_lengths(weights.card.tokenizer)
+    lengths = weights.card.tokenizer.tube_lengths
     if tube_frames is not None and tube_frames not in lengths:
         expected = ", ".join(map(str, lengths))
         raise InputError(f"tubes of {tube_frames} frames: {weights.card.name} has tubes of {expected}")
@@ -77,11 +77,6 @@ def open_tokenizer(
         return TileTokenizer(weights, device, overlap)
     _refuse(overlap)
     return LadderTokenizer(weights, device, tube_frames)
-
-
-def tube_lengths(config: AnyConfig) -> tuple[int, ...]:
-    """How many frames a tube of a model can hold, most first."""
-    return (config.tube_frames,) if isinstance(config, BsqVitConfig) else config.tube_lengths
 
 
 def token_grids(config: AnyConfig, height: int, width: int, overlap: int) -> list[tuple[int, int]]:

@@ -53,6 +53,11 @@ class BsqVitConfig:
         """Frames of a block after the key frame: the video model codes frame by frame."""
         return 1
 
+    @property
+    def tube_lengths(self) -> tuple[int, ...]:
+        """As a ladder's: one."""
+        return (self.tube_frames,)
+
     def tube_length(self, rate: int) -> int:
         """As a ladder's: the same at all rates."""
         return self.tube_frames
