@@ -132,7 +132,7 @@ class Level(Rated):
 
     def sphere(self, feature_BHWD: Tensor, state_BHWD: Tensor) -> Tensor:
         """The point on the unit sphere in R^L, float32."""
-        hidden = F.gelu(self.compare(torch.cat([feature_BHWD, state_BHWD], -1)), approximate="tanh")
+        hidden = F.gelu(self.compare(torch.cat([feature_BHWD, state_BHWD], -1)))
         return bsq.project(self.project(hidden))
 
     def add(self, state_BHWD: Tensor, corners_BHWL: Tensor) -> Tensor:

@@ -63,6 +63,15 @@ def _from_windows(x_nhsd: Tensor, B: int, H: int, W: int, side: int) -> Tensor:
     return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, H, W, heads * d)
 
 
+def _surroundings(x_BHWD: Tensor, side: int, heads: int) -> Tensor:
+    """Padded (B, 2*s, W+s, h*d) -> (B*n, h, 4*s*s, d): what is round each window of a row of them, twice its
+    side."""
+    x = x_BHWD.unfold(2, 2 * side, side)  # B, rows, windows, h*d, columns
+    B, rows, n, _, columns = x.shape
+    x = x.reshape(B, rows, n, heads, -1, columns).permute(0, 2, 3, 1, 5, 4)
+    return x.reshape(B * n, heads, rows * columns, -1)
+
+
 def _each_sample(bias_nhsk: Tensor, B: int) -> Tensor:
     """(n, h, s*s, k) -> (B*n, h, s*s, k)."""
     return bias_nhsk if B == 1 else bias_nhsk.repeat(B, 1, 1, 1)
@@ -144,23 +153,21 @@ class MemoryAttention(nn.Module):
         pad_h, pad_w = -height % side, -width % side
         H, W = height + pad_h, width + pad_w
         memory = self.norm_memory(memory_BHWD)
-        q = _windows(F.pad(self.q(self.norm_state(x_BHWD)), (0, 0, 0, pad_w, 0, pad_h)), side, self.heads)
+        q_BHWD = F.pad(self.q(self.norm_state(x_BHWD)), (0, 0, 0, pad_w, 0, pad_h))
         kv = F.pad(self.kv(memory), (0, 0, half, half + pad_w, half, half + pad_h))
         valid = F.pad(kv.new_ones(1, height, width, 1), (0, 0, half, half + pad_w, half, half + pad_h))
-        k, v = (self._surroundings(part) for part in kv.chunk(2, -1))
-        seen_n1k = valid.unfold(1, 2 * side, side).unfold(2, 2 * side, side).reshape(-1, 1, 4 * side * side)
-        mask = torch.zeros_like(seen_n1k).masked_fill(seen_n1k == 0, float("-inf"))[:, None]
-        bias = _each_sample(self.bias[:, self.offset][None].to(q.dtype) + mask, B)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        seen = _from_windows(out, B, H, W, side)[:, :height, :width]
+        bias = self.bias[:, self.offset][None].to(kv.dtype)
+        strips = []
+        for top in range(0, H, side):  # a row of windows at a time: keys and masks stay in a CPU's caches
+            around = slice(top, top + 2 * side)
+            q = _windows(q_BHWD[:, top : top + side], side, self.heads)
+            k, v = (_surroundings(part, side, self.heads) for part in kv[:, around].chunk(2, -1))
+            seen_n1k1 = _surroundings(valid[:, around], side, 1)
+            mask = torch.zeros_like(seen_n1k1).masked_fill(seen_n1k1 == 0, float("-inf")).movedim(-1, -2)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=_each_sample(bias + mask, B))
+            strips.append(_from_windows(out, B, side, W, side))
+        seen = torch.cat(strips, 1)[:, :height, :width]
         return self.carry(memory) + self.out(seen)  # type: ignore[no-any-return]
-
-    def _surroundings(self, x_BHWD: Tensor) -> Tensor:
-        """Padded (B, H+s, W+s, h*d) -> (B*n, h, 4*s*s, d): the window of twice the side round each window."""
-        side = self.side
-        x = x_BHWD.unfold(1, 2 * side, side).unfold(2, 2 * side, side)  # B, rows, columns, h*d, 2s, 2s
-        x = x.reshape(*x.shape[:3], self.heads, -1, 2 * side, 2 * side).permute(0, 1, 2, 3, 5, 6, 4)
-        return x.reshape(-1, self.heads, 4 * side * side, x.shape[-1])
 
 
 class Block(nn.Module):
@@ -191,7 +198,7 @@ class Block(nn.Module):
         x = x_BHWD + self.local(x_BHWD.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         if self.attention is not None and self.norm_attention is not None:
             x = x + self.attention(self.norm_attention(x))
-        return x + self.narrow(F.gelu(self.wide(self.norm_mlp(x)), approximate="tanh"))  # type: ignore[no-any-return]
+        return x + self.narrow(F.gelu(self.wide(self.norm_mlp(x))))  # type: ignore[no-any-return]
 
 
 def stack(width: int, depth: int, head_width: int, side: int, *, ratio: int = 4) -> nn.Sequential:

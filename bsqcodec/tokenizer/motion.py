@@ -20,6 +20,7 @@ there.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -119,24 +120,84 @@ def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor
     Overlapped blocks: every pixel is the mean of what the vectors of the four nearest cells bring there,
     weighted by how near their middles are. In float32 whatever autocast says: places need it.
     """
+    device = frame_BCHW.device
+    with torch.autocast(device.type, enabled=False):
+        moves_BThw2 = in_frames(vectors_BhwA2, frames)
+        if device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return _laid(frame_BCHW.float(), moves_BThw2)
+        return _blended(frame_BCHW.float(), moves_BThw2)
+
+
+def _blended(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
+    """`compensate` pixel by pixel: with a gradient, and fast on accelerators."""
     B, C, H, W = frame_BCHW.shape
     half, device = CELL // 2, frame_BCHW.device
-    with torch.autocast(device.type, enabled=False):
-        # Between the middles of cells, and half a cell beyond the frame, the nearest four are the same.
-        moves = in_frames(vectors_BhwA2, frames).flatten(0, 1).flip(-1) * _scale(H, W, device)
-        N, h, w, _ = moves.shape
-        cells = F.pad(moves.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
-        grid = _grid(H, W, half, device).view(h + 1, CELL, w + 1, CELL, 2)
-        before = frame_BCHW.float().repeat_interleave(frames, 0)
-        far = (torch.arange(CELL, device=device) + 0.5) / CELL
-        found = torch.zeros_like(before)
-        for down, rows in enumerate((1 - far, far)):
-            for right, columns in enumerate((1 - far, far)):
-                moved = cells[:, down : down + h + 1, None, right : right + w + 1, None]
-                places = (grid + moved).view(N, H + CELL, W + CELL, 2)[:, half:-half, half:-half]
-                share = (rows[:, None] * columns).repeat(h + 1, w + 1)[half:-half, half:-half]
-                found = torch.addcmul(found, share, _sampled(before, places))
+    frames = moves_BThw2.shape[1]
+    # Between the middles of cells, and half a cell beyond the frame, the nearest four are the same.
+    moves = moves_BThw2.flatten(0, 1).flip(-1) * _scale(H, W, device)
+    N, h, w, _ = moves.shape
+    cells = F.pad(moves.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
+    grid = _grid(H, W, half, device).view(h + 1, CELL, w + 1, CELL, 2)
+    before = frame_BCHW.repeat_interleave(frames, 0)
+    far = (torch.arange(CELL, device=device) + 0.5) / CELL
+    found = torch.zeros_like(before)
+    for down, rows in enumerate((1 - far, far)):
+        for right, columns in enumerate((1 - far, far)):
+            moved = cells[:, down : down + h + 1, None, right : right + w + 1, None]
+            places = (grid + moved).view(N, H + CELL, W + CELL, 2)[:, half:-half, half:-half]
+            share = (rows[:, None] * columns).repeat(h + 1, w + 1)[half:-half, half:-half]
+            found = torch.addcmul(found, share, _sampled(before, places))
     return found.view(B, frames, C, H, W)
+
+
+class _Cells:
+    """A frame, (C, H, W), of which cells can be cut wherever their vectors point: with half a cell around,
+    and a pixel more for the places between pixels."""
+
+    SIDE = 2 * CELL + 1
+    EDGE = 64 + CELL + CELL // 2 + 1  # a vector's reach, a cell beyond the frame and what is around it
+
+    def __init__(self, frame_CHW: Tensor) -> None:
+        padded = F.pad(frame_CHW[None], (self.EDGE,) * 4, mode="replicate")[0].permute(1, 2, 0).contiguous()
+        tall, wide, C = padded.shape
+        size = (tall - self.SIDE + 1, wide - self.SIDE + 1, self.SIDE, self.SIDE * C)
+        self._anywhere = padded.as_strided(size, (wide * C, C, wide * C, 1))
+
+    def cut(self, rows_w: Tensor, columns_w: Tensor) -> Tensor:
+        """(w, SIDE, SIDE * C): of the cells whose surroundings begin at these pixels."""
+        return self._anywhere[rows_w + self.EDGE, columns_w + self.EDGE]
+
+
+def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
+    """`compensate` cell by cell: each is cut out, weighted and added, a row of cells at a time, so that what
+    is worked on stays in a CPU's caches."""
+    _, C, H, W = frame_BCHW.shape
+    B, T = moves_BThw2.shape[:2]
+    moves = F.pad(moves_BThw2.flatten(0, 1).permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
+    moves = moves.permute(0, 2, 3, 1).unflatten(0, (B, T))
+    h, w = moves.shape[2:4]
+    whole = moves.floor()
+    part, whole = moves - whole, whole.long()
+    far = (torch.arange(CELL) + 0.5) / CELL
+    tent = torch.cat([far, 1 - far])
+    share = (tent[:, None] * tent).repeat_interleave(C, 1)
+    start = CELL + CELL // 2
+    columns = CELL * torch.arange(w) - start
+    found = torch.zeros(B, T, (h + 1) * CELL, w + 1, CELL * C)
+    for clip, frame in enumerate(frame_BCHW):
+        cells = _Cells(frame)
+        for number, row in product(range(T), range(h)):
+            here = whole[clip, number, row]
+            x = cells.cut(CELL * row - start + here[:, 0], columns + here[:, 1])
+            down, right = part[clip, number, row, :, :, None, None].unbind(1)
+            x = torch.lerp(x[..., :-C], x[..., C:], right)
+            x = torch.lerp(x[:, :-1], x[:, 1:], down).mul_(share)
+            halves = x.view(w, 2 * CELL, 2, CELL * C).transpose(0, 1)
+            rows = found[clip, number, CELL * row : CELL * (row + 2)]
+            rows[:, :-1] += halves[:, :, 0]
+            rows[:, 1:] += halves[:, :, 1]
+    pixels = found.view(B, T, (h + 1) * CELL, (w + 1) * CELL, C)
+    return pixels[:, :, start : start + H, start : start + W].permute(0, 1, 4, 2, 3)
 
 
 def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:

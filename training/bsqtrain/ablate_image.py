@@ -53,7 +53,7 @@ class PlainLevel(Level):
     """Signs of a vector of any length: no projection onto the sphere."""
 
     def sphere(self, feature_BHWD: Tensor, state_BHWD: Tensor) -> Tensor:
-        hidden = F.gelu(self.compare(torch.cat([feature_BHWD, state_BHWD], -1)), approximate="tanh")
+        hidden = F.gelu(self.compare(torch.cat([feature_BHWD, state_BHWD], -1)))
         v: Tensor = self.project(hidden).float()
         return v / math.sqrt(v.shape[-1])  # where the sphere has its corners
 
