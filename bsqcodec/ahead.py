@@ -1,8 +1,13 @@
-"""A stage that works ahead in a thread of its own, while another uses what it has made."""
+"""Stages side by side: one that works ahead in a thread of its own, one that is handed work and left behind.
+
+The CPU threads that torch may use are shared between the two; with one alone nothing runs beside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Queue
 from threading import Event, Thread
@@ -24,9 +29,8 @@ class _Failure:
 def ahead(source: Generator[T, None, None], items: int = 2) -> Iterator[Iterator[T]]:
     """The items of a source that works in a thread of its own, up to so many of them ahead.
 
-    The CPU threads that torch may use are shared between the two; with one alone nothing runs beside. An
-    error of the source is raised where its item would have come. The source is closed in the end, early or
-    not.
+    An error of the source is raised where its item would have come. The source is closed in the end, early
+    or not.
     """
     threads = torch.get_num_threads()
     if threads < 2:
@@ -71,3 +75,46 @@ def _used(made: Queue[T | _Failure]) -> Iterator[T]:
                 raise item.error
             return
         yield item
+
+
+class Behind:
+    """Calls that are made in turn in a thread of their own, up to so many of them behind; at once where
+    `beside` is false or torch may use one thread alone.
+
+    An error of a call is raised by the next one that is handed over, or by `wait`.
+    """
+
+    def __init__(self, beside: bool = True, calls: int = 4) -> None:
+        self._threads = torch.get_num_threads()
+        self._calls = calls
+        self._waiting: deque[Future[None]] = deque()
+        self._executor: ThreadPoolExecutor | None = None
+        if beside and self._threads > 1:
+            half = self._threads // 2
+            self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(half,))
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        """Hand over a call."""
+        if self._executor is None:
+            work()
+            return
+        while len(self._waiting) >= self._calls:
+            self._waiting.popleft().result()
+        self._waiting.append(self._executor.submit(work))
+
+    def wait(self) -> None:
+        """Until all calls are made."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Leave the other thread its share of the CPU, where it has something to do."""
+        if not any(not call.done() for call in self._waiting):
+            yield
+            return
+        torch.set_num_threads(self._threads - self._threads // 2)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(self._threads)

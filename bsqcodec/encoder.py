@@ -139,7 +139,8 @@ class Encoder:
             self._repeats = RepeatChoice(lagrangian)
             self._choice = TubeChoice(lagrangian) if self.options.gop is None else None
         self._clock = Clock()
-        self._coder = GopCoder(weights, device, self._clock, self._tube_frames)
+        beside = self._gop_frames > 1
+        self._coder = GopCoder(weights, device, self._clock, self._tube_frames, beside=beside)
         self._width, self._height, self._still = width, height, still
         self._writer = bitstream.StreamWriter(fileobj)
         self._writer.write_header(
@@ -239,7 +240,7 @@ class Encoder:
         where the choice asks for it."""
         tube = kind is BlockKind.TUBE
         repeat = None
-        with self._clock("analysis"):
+        with self._clock("analysis"), self._coder.sharing():
             if self._ladder is not None and tube:
                 repeat = self._ladder.judge_repeat(frames)
                 if repeat is not None and self._repeats.is_sure(repeat):
@@ -270,7 +271,7 @@ class Encoder:
         """Tell the choice what the frame that a GOP begins with would come to alone."""
         if self._choice is None or self._single or self._ladder is None:
             return
-        with self._clock("analysis"):
+        with self._clock("analysis"), self._coder.sharing():
             levels, effort = self._levels, self.options.effort
             self._ladder.judging = True
             self._ladder.analyse(BlockKind.KEY, frames, self._rate, levels=levels, effort=effort)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from bsqcodec.ahead import Behind
 from bsqcodec.bitstream import CodingMode, Gop, block_count, token_crc
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, ModelError
@@ -104,11 +105,21 @@ class _Timed:
 
 
 class GopCoder:
-    """Codes GOPs with one model's prior. tube_frames: that a tube of the stream holds. The clock's stage
-    `prior` holds the range coder's time too."""
+    """Codes GOPs with one model's prior. tube_frames: that a tube of the stream holds. beside: whether blocks
+    that are added may be coded in a thread of their own. The clock's stage `prior` holds the range coder's
+    time too."""
 
-    def __init__(self, weights: Weights, device: torch.device, clock: Clock, tube_frames: int) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        device: torch.device,
+        clock: Clock,
+        tube_frames: int,
+        *,
+        beside: bool = False,
+    ) -> None:
         self._clock, self._tube_frames = clock, tube_frames
+        self._behind = Behind(beside and device.type == "cpu")
         tokenizer = weights.card.tokenizer
         config = PriorConfig(tuple(LevelPriorConfig(level.stride, level.bits) for level in tokenizer.levels))
         self._coders: dict[CodingMode, TokenCoder] = {CodingMode.RAW: RawCoder(config)}
@@ -119,7 +130,7 @@ class GopCoder:
             self._coders[CodingMode.PRIOR] = PriorCoder(Prior(config, tensors, device=device))
 
     def add(self, gop: GopTokens, kind: BlockKind, tokens: Tokens) -> None:
-        """Take the tokens of the next block; the prior codes them at once."""
+        """Take the tokens of the next block; the prior codes them, beside what the caller does."""
         gop.blocks.append((kind, tokens))
         coder = self._coders.get(CodingMode.PRIOR)
         if coder is None:
@@ -127,20 +138,40 @@ class GopCoder:
         if not gop.joined:
             gop.joined = [coder.encoder() for _ in tokens]
         own = [coder.encoder() for _ in tokens]
-        pairs = [_Pair(one, all_, self._clock) for one, all_ in zip(own, gop.joined, strict=True)]
-        with self._clock("prior"):
-            coder.encode_block(kind, tokens, gop.context(len(gop.blocks) - 1), gop.rate(kind), pairs)
         gop.separate.append(own)
+        pairs = [_Pair(one, all_, self._clock) for one, all_ in zip(own, gop.joined, strict=True)]
+        context = gop.context(len(gop.blocks) - 1)
+
+        def code() -> None:
+            with self._clock("prior"):
+                coder.encode_block(kind, tokens, context, gop.rate(kind), pairs)
+
+        self._behind(code)
+
+    def sharing(self) -> AbstractContextManager[None]:
+        """For what the caller does while the prior may still be coding: leaves it its share of the CPU."""
+        return self._behind.sharing()
 
     def finish(self, gop: GopTokens) -> CodedGop:
-        """The smallest way to store the GOP."""
+        """The smallest way to store the GOP; ways that cannot be smaller are not gone."""
+        self._behind.wait()
         crcs = self.crcs(gop)
-        best = self.coded(CodingMode.RAW, gop, crcs)
-        for mode in (CodingMode.STATIC, CodingMode.PRIOR):
-            if mode in self._coders:
+        best: CodedGop | None = None
+        for mode in (CodingMode.PRIOR, CodingMode.STATIC, CodingMode.RAW):
+            if mode in self._coders and (best is None or self._least_bytes(mode, gop) < best.size):
                 coded = self.coded(mode, gop, crcs)
-                best = coded if coded.size < best.size else best
+                best = coded if best is None or coded.size < best.size else best
+        assert best is not None
         return best
+
+    def _least_bytes(self, mode: CodingMode, gop: GopTokens) -> float:
+        """What an ideal coder would need."""
+        coder = self._coders[mode]
+        costs = (
+            coder.cost_bits(kind, tokens, gop.context(number), gop.rate(kind))
+            for number, (kind, tokens) in enumerate(gop.blocks)
+        )
+        return sum(map(sum, costs)) / 8
 
     @staticmethod
     def crcs(gop: GopTokens) -> tuple[int, ...]:

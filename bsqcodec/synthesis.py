@@ -94,7 +94,8 @@ def _refuse(overlap: int) -> None:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a block came to: distortion (see `distortion`) and bits per pixel under the side prior."""
+    """What a block came to: distortion (see `distortion`) of its last frame, which stands for all, and bits
+    per pixel under the side prior."""
 
     distortion: float
     bpp: float
@@ -111,9 +112,9 @@ class _State(NamedTuple):
     errors: Tensor | None
 
 
-def _mean_distortion(y_TCHW: Tensor, x_TCHW: Tensor) -> float:
-    lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(*x_TCHW.shape[-2:]))
-    return float(lost_T.mean())
+def _last_distortion(y_TCHW: Tensor, x_TCHW: Tensor) -> float:
+    lost_1, _ = distortion(y_TCHW[-1:], x_TCHW[-1:], weights_for(*x_TCHW.shape[-2:]))
+    return float(lost_1)
 
 
 class LadderTokenizer:
@@ -185,7 +186,7 @@ class LadderTokenizer:
             self._state = _State(out.memory, cell_errors(y_TCHW[-1:].clamp(0, 1), x_TCHW[-1:]))
             if self.judging:
                 bpp = float(torch.stack(out.rate_bits_B).sum()) / x_TCHW[:, 0].numel()
-                self.judgement = Judgement(_mean_distortion(y_TCHW, x_TCHW), bpp)
+                self.judgement = Judgement(_last_distortion(y_TCHW, x_TCHW), bpp)
         return [b[0].to(torch.uint8).cpu().numpy() for b in bits]
 
     def judge_repeat(self, frames: Sequence[Pixels]) -> Judgement | None:
@@ -198,7 +199,7 @@ class LadderTokenizer:
         y_TCHW = memory.frame[..., : x_TCHW.shape[-2], : x_TCHW.shape[-1]].expand_as(x_TCHW)
         if not stands_still(cell_errors(y_TCHW, x_TCHW), errors):
             return None
-        return Judgement(_mean_distortion(y_TCHW, x_TCHW), 0.0)
+        return Judgement(_last_distortion(y_TCHW, x_TCHW), 0.0)
 
     @torch.inference_mode()
     def synthesise(

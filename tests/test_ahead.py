@@ -1,4 +1,4 @@
-"""A source in a thread of its own: order, errors where they belong, an early end, threads given back."""
+"""Stages side by side: order, errors where they belong, an early end, threads given back."""
 
 import threading
 from collections.abc import Generator, Iterator
@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 import pytest
 import torch
 
-from bsqcodec.ahead import ahead
+from bsqcodec.ahead import Behind, ahead
 
 
 @pytest.fixture(autouse=True, params=[1, 2, 3])
@@ -72,3 +72,56 @@ def test_it_does_not_run_away() -> None:
     with ahead(source.items(), 2) as items:
         for item in items:
             assert source.made <= item + 1 + 2 + 1
+
+
+def test_calls_are_made_in_turn(threads: int) -> None:
+    behind, made, where = Behind(), [], set()
+
+    def call(number: int) -> None:
+        where.add(threading.current_thread())
+        made.append(number)
+
+    for number in range(50):
+        behind(lambda number=number: call(number))  # type: ignore[misc]
+        with behind.sharing():
+            assert torch.get_num_threads() >= min(threads, (threads + 1) // 2)
+    behind.wait()
+    assert made == list(range(50))
+    assert (where == {threading.current_thread()}) == (threads == 1)
+
+
+def test_what_a_call_raises_is_not_lost() -> None:
+    def fail() -> None:
+        raise ValueError("the first is broken")
+
+    def hand_over() -> None:
+        behind = Behind()
+        behind(fail)
+        behind.wait()
+
+    with pytest.raises(ValueError, match="the first is broken"):
+        hand_over()
+
+
+def test_calls_that_wait_are_few(threads: int) -> None:
+    """Who hands over more than that is made to wait: memory does not grow."""
+    if threads == 1:
+        return
+    behind, gate, made = Behind(calls=2), threading.Event(), []
+    for number in range(2):
+        behind(lambda number=number: (gate.wait(5), made.append(number))[1])  # type: ignore[misc]
+    threading.Timer(0.05, gate.set).start()
+    behind(lambda: made.append(2))
+    assert made[:1] == [0]
+    behind.wait()
+    assert made == [0, 1, 2]
+
+
+def test_threads_are_shared_while_a_call_is_made(threads: int) -> None:
+    behind, gate = Behind(), threading.Event()
+    if threads > 1:
+        behind(lambda: gate.wait(5) and None)
+    with behind.sharing():
+        assert torch.get_num_threads() == threads - (threads // 2 if threads > 1 else 0)
+    gate.set()
+    behind.wait()

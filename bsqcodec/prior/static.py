@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
-from bsqcodec.prior.coder import PriorContext, Shape, Tokens, check_shapes, check_tokens, ideal_bits
+from bsqcodec.prior.coder import PriorContext, Shape, Tokens, check_shapes, check_tokens
 from bsqcodec.prior.config import MAX_RATE, RATE_ROWS, PriorConfig
 from bsqcodec.prior.range_coder import (
     TOTAL,
@@ -101,7 +101,10 @@ class StaticPrior:
     ) -> list[float]:
         """See TokenCoder."""
         check_tokens(self.config, tokens)
-        return [
-            ideal_bits(grid, np.broadcast_to(self.counts(kind, level, rate), grid.shape))
-            for level, grid in enumerate(tokens)
-        ]
+        costs = []
+        for level, grid in enumerate(tokens):
+            share_L = self.counts(kind, level, rate) / TOTAL
+            ones_L = grid.sum((0, 1))
+            zeros_L = grid.shape[0] * grid.shape[1] - ones_L
+            costs.append(float(-(ones_L * np.log2(share_L) + zeros_L * np.log2(1 - share_L)).sum()))
+        return costs

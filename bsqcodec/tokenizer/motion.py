@@ -174,8 +174,8 @@ def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     _, C, H, W = frame_BCHW.shape
     B, T = moves_BThw2.shape[:2]
     moves = F.pad(moves_BThw2.flatten(0, 1).permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
-    moves = moves.permute(0, 2, 3, 1).unflatten(0, (B, T))
-    h, w = moves.shape[2:4]
+    h, w = moves.shape[2:]
+    moves = moves.permute(0, 2, 3, 1).reshape(B, T, h, w, 2)
     whole = moves.floor()
     part, whole = moves - whole, whole.long()
     far = (torch.arange(CELL) + 0.5) / CELL

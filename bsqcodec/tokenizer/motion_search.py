@@ -32,8 +32,8 @@ MS-SSIM falls with it."""
 ROUNDS = 3
 """Comparisons with surroundings and neighbours at half pixels."""
 
-_AT_ONCE = {"cpu": 1}
-"""Choices compared in one go: on a CPU what one needs stays in the caches; elsewhere all of them."""
+_AT_ONCE = {"cpu": 512}
+"""Cells compared in one go: on a CPU what they need stays in the caches; elsewhere all of them."""
 
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
 _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -51,13 +51,13 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
         T = frames_BTCHW.shape[1]
         searched = min(anchors, T)
         cost = lagrangian_B.float() * searched / (T * ERROR_WEIGHT)  # of a bit, in squared differences
-        before = _luma(before_BCHW.float())
-        last = torch.zeros(1, device=before.device, dtype=torch.int64)
+        past = _Past(_luma(before_BCHW.float()))
+        last = torch.zeros(1, device=before_BCHW.device, dtype=torch.int64)
         line = last
         found = []
         for anchor in range(searched):
             frame = _luma(frames_BTCHW[:, (anchor + 1) * T // searched - 1].float())
-            vectors = _Anchor(before, frame, cost[:, None, None]).search(line)
+            vectors = _Anchor(past, frame, cost[:, None, None]).search(line)
             line, last = 2 * vectors - last, vectors
             found.append(vectors)
         for _ in range(anchors - searched):
@@ -70,11 +70,36 @@ def _luma(x_BCHW: Tensor) -> Tensor:
     return 0.299 * x_BCHW[:, 0] + 0.587 * x_BCHW[:, 1] + 0.114 * x_BCHW[:, 2]
 
 
+class _Past:
+    """The frame before a tube, (B, H, W), as the search for every anchor wants it."""
+
+    def __init__(self, before_BHW: Tensor) -> None:
+        self._before = before_BHW
+        self.coarsest = _reduced(before_BHW, COARSEST)
+        self._anywhere: dict[int, Tensor] = {}
+
+    def anywhere(self, reduction: int, scale: int, edge: int) -> Tensor:
+        """Cells of the frame, reduced so, wherever a vector points: (B, P, rows, columns, cell, cell), where
+        rows and columns begin `edge` pixels beyond the border. P: a plane for every place between pixels, so
+        that what a vector points at lies side by side in one of them."""
+        if reduction not in self._anywhere:
+            before = _reduced(self._before, reduction) if reduction > 1 else self._before
+            B, H, W = before.shape
+            before = _upsampled(before) if scale == STEPS_PER_PIXEL else before
+            planes = before.view(B, H, scale, W, scale).permute(0, 2, 4, 1, 3).flatten(1, 2)
+            planes = F.pad(planes, (edge, edge + 1) * 2, mode="replicate").contiguous()
+            _, P, tall, wide = planes.shape
+            cell, area = CELL // reduction, tall * wide
+            size = (B, P, tall - cell + 1, wide - cell + 1, cell, cell)
+            self._anywhere[reduction] = planes.as_strided(size, (P * area, area, wide, 1, wide, 1))
+        return self._anywhere[reduction]
+
+
 class _Anchor:
     """The search for one anchor. cost_B11: of a bit, in squared differences of a pixel."""
 
-    def __init__(self, before_BHW: Tensor, frame_BHW: Tensor, cost_B11: Tensor) -> None:
-        self._before, self._frame, self._cost = before_BHW, frame_BHW, cost_B11
+    def __init__(self, past: _Past, frame_BHW: Tensor, cost_B11: Tensor) -> None:
+        self._past, self._frame, self._cost = past, frame_BHW, cost_B11
 
     def search(self, line_Bhw2: Tensor) -> Tensor:
         """Vectors in half pixels, (B, h, w, 2). line: where they are expected, or one 0."""
@@ -82,26 +107,28 @@ class _Anchor:
         reduction = COARSEST
         while reduction > 2:
             reduction //= 2
-            before, frame = _reduced(self._before, reduction), _reduced(self._frame, reduction)
-            errors = _Errors(before, frame, CELL // reduction, 1)
+            errors = _Errors(self._past, self._frame, reduction, 1)
             vectors = 2 * vectors
             choices = torch.cat([_stepped(vectors, 1), torch.stack(_neighbours(vectors))])
             vectors = self._cheapest(errors, vectors, choices, None)
         vectors = vectors * reduction * STEPS_PER_PIXEL
         line = line_Bhw2.expand_as(vectors)
-        errors = _Errors(_upsampled(self._before), self._frame, CELL, STEPS_PER_PIXEL)
+        errors = _Errors(self._past, self._frame, 1, STEPS_PER_PIXEL)
         start = torch.stack([torch.zeros_like(vectors), line])
         start = torch.cat([_stepped(vectors, STEPS_PER_PIXEL), start])
         vectors = self._cheapest(errors, vectors, start, line)
+        open_Bhw = None
         for _ in range(ROUNDS):
             beside = torch.stack(_neighbours(vectors - line)) + line
             choices = torch.cat([_stepped(vectors, 1), beside])
-            vectors = self._cheapest(errors, vectors, choices, line)
+            found = self._cheapest(errors, vectors, choices, line, open_Bhw)
+            open_Bhw = _touched((found != vectors).any(-1))
+            vectors = found
         return vectors
 
     def _coarsest(self) -> Tensor:
         """The best of all vectors at the coarsest reduction, in its pixels."""
-        before, frame = _reduced(self._before, COARSEST), _reduced(self._frame, COARSEST)
+        before, frame = self._past.coarsest, _reduced(self._frame, COARSEST)
         B, H, W = frame.shape
         side, reach = CELL // COARSEST, REACH // COARSEST
         padded = F.pad(before[:, None], (reach,) * 4, mode="replicate")[:, 0]
@@ -129,26 +156,21 @@ class _Anchor:
         vectors: Tensor,
         choices: Tensor,
         line: Tensor | None,
+        open_Bhw: Tensor | None = None,
     ) -> Tensor:
         """For every cell the vector itself or the one of the choices (K, B, h, w, 2) that costs least. line:
-        with it, what vectors cost counts too."""
-        around = None if line is None else torch.stack(_neighbours(vectors - line))
-
-        def total(choices: Tensor) -> Tensor:
-            lost = errors(choices) * CELL**2
-            if around is None or line is None:
-                return lost
-            return lost + self._cost * _bits(choices[:, None] - line - around).mean(1)
-
-        best = total(vectors[None])[0]
-        choices = choices.clamp(-errors.limit, errors.limit)
-        for some in torch.split(choices, _AT_ONCE.get(choices.device.type, len(choices))):
-            costs, which = total(some).min(0)
-            better = costs < best
-            best = torch.where(better, costs, best)
-            found = some.gather(0, which[None, ..., None].expand(1, *which.shape, 2))[0]
-            vectors = torch.where(better[..., None], found, vectors)
-        return vectors
+        with it, what vectors cost counts too. open: the cells that are asked at all."""
+        choices = torch.cat([vectors[None], choices]).clamp(-errors.limit, errors.limit)
+        asked = (choices != vectors).any(-1)
+        if open_Bhw is not None:
+            asked &= open_Bhw
+        asked[0] = asked.any(0)
+        costs = torch.full(asked.shape, math.inf, device=vectors.device)
+        costs[asked] = errors(choices, asked) * CELL**2
+        if line is not None:
+            around = torch.stack(_neighbours(vectors - line))
+            costs += self._cost * _bits(choices[:, None] - line - around).mean(1)
+        return choices.gather(0, costs.argmin(0)[None, ..., None].expand(1, *vectors.shape))[0]
 
 
 def _bits(off_Bhw2: Tensor) -> Tensor:
@@ -158,29 +180,38 @@ def _bits(off_Bhw2: Tensor) -> Tensor:
 
 
 class _Errors:
-    """Mean squared differences of cells from where their vectors point.
+    """Mean squared differences of cells from where their vectors point, both frames reduced so.
 
-    cell: pixels along its side. scale: steps of a vector in a pixel; `before` is so many times as large as
-    the frame. limit: the longest vector along an axis, in steps.
+    scale: steps of a vector in a pixel. limit: the longest vector along an axis, in steps.
     """
 
-    def __init__(self, before_BHW: Tensor, frame_BHW: Tensor, cell: int, scale: int) -> None:
-        _, H, W = frame_BHW.shape
-        self._frame, self._cell = frame_BHW, cell
-        self.limit = edge = REACH * scale * cell // CELL
-        padded = F.pad(before_BHW[:, None], (edge,) * 4, mode="replicate")
-        self._before, self._wide = padded.flatten(1), padded.shape[-1]
-        rows = (scale * torch.arange(H, device=frame_BHW.device) + edge) * self._wide
-        places = rows[:, None] + scale * torch.arange(W, device=frame_BHW.device) + edge
-        self._places = places.view(H // cell, cell, W // cell, cell)
+    def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int, scale: int) -> None:
+        frame = _reduced(frame_BHW, reduction) if reduction > 1 else frame_BHW
+        B, H, W = frame.shape
+        cell = CELL // reduction
+        self._grid = (H // cell, W // cell)
+        self._frame = frame.view(B, H // cell, cell, W // cell, cell).transpose(2, 3).reshape(-1, cell, cell)
+        self._cell, self._scale = cell, scale
+        self.limit = REACH * scale // reduction
+        self._edge = -(-self.limit // scale)
+        self._anywhere = past.anywhere(reduction, scale, self._edge)
 
-    def __call__(self, vectors_KBhw2: Tensor) -> Tensor:
-        """(K, B, h, w); vectors no longer than `limit`."""
-        steps = vectors_KBhw2[..., 0] * self._wide + vectors_KBhw2[..., 1]
-        places = self._places + steps[:, :, :, None, :, None]
-        before = self._before.expand(len(steps), -1, -1)
-        there = before.gather(2, places.flatten(2)).view(-1, *self._frame.shape)
-        return F.avg_pool2d((there - self._frame).square_(), self._cell)
+    def __call__(self, vectors_KBhw2: Tensor, asked_KBhw: Tensor) -> Tensor:
+        """One for each that is asked for, in their order; vectors no longer than `limit`."""
+        _, clip, row, column = asked_KBhw.nonzero(as_tuple=True)
+        down, right = vectors_KBhw2[asked_KBhw].unbind(-1)
+        own = (clip * self._grid[0] + row) * self._grid[1] + column
+        plane = (down % self._scale) * self._scale + right % self._scale
+        top = self._cell * row + self._edge + down // self._scale
+        left = self._cell * column + self._edge + right // self._scale
+        found = self._frame.new_empty(len(own))
+        count = _AT_ONCE.get(own.device.type, len(own)) or 1
+        for start in range(0, len(own), count):
+            some = slice(start, start + count)
+            there = self._anywhere[clip[some], plane[some], top[some], left[some]]
+            there.sub_(self._frame.index_select(0, own[some]))
+            found[some] = there.square_().mean((-2, -1))
+        return found
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:
@@ -204,6 +235,12 @@ def _ways(device: torch.device) -> Tensor:
 def _stepped(vectors_Bhw2: Tensor, step: int) -> Tensor:
     """One step away in all eight directions, (8, B, h, w, 2)."""
     return vectors_Bhw2 + step * _ways(vectors_Bhw2.device)
+
+
+def _touched(changed_Bhw: Tensor) -> Tensor:
+    """The cells that have changed and those beside them; to the others nothing new can be said."""
+    changed = changed_Bhw[..., None]
+    return torch.stack([changed, *_neighbours(changed)]).any(0)[..., 0]
 
 
 def _neighbours(vectors: Tensor) -> list[Tensor]:
