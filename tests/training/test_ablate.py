@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bsqtrain import ablate, ablate_image, ablate_prior
+from bsqtrain import ablate, ablate_image, ablate_prior, ablate_video
 from bsqtrain.ablate_image import ARMS, TOKENIZER
 from bsqtrain.ablate_prior import PRIOR_ARMS, OrderedTwin, PriorArm
+from bsqtrain.ablate_video import VIDEO_ARMS
+from bsqtrain.measure_clips import SIDE
 from bsqtrain.tokens import Clip, save_clips
 from PIL import Image
 from torch import Tensor
@@ -18,7 +20,7 @@ from torch import Tensor
 from bsqcodec.blocks import BlockKind
 from bsqcodec.prior import PriorConfig
 from bsqcodec.samples import picture
-from bsqcodec.tokenizer.ladder import Ladder
+from bsqcodec.tokenizer.ladder import Ladder, Memory
 
 LEVELS = ((16, 8), (8, 10))
 
@@ -174,6 +176,85 @@ def test_arms_are_run_once(
     assert shown.strip()
     assert shown in printed
     assert "| base | base, seed 0 | " in shown
+
+
+@pytest.fixture
+def key_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a very small arm `base` could have left."""
+    for module in (ablate_image, ablate_video):
+        small = replace(
+            module.TOKENIZER, width=(32, 32, 32), encoder_depth=(1, 1, 1), decoder_depth=(1, 1, 1)
+        )
+        monkeypatch.setattr(module, "TOKENIZER", small)
+    torch.manual_seed(0)
+    path = tmp_path / "start.pt"
+    torch.save({"ema": Ladder(ablate_image.TOKENIZER).state_dict()}, path)
+    return path
+
+
+def moving_clip(frames: int) -> np.ndarray:
+    side = SIDE + 4
+    return np.stack([picture()[2 * t : 2 * t + side, 3 * t : 3 * t + side] for t in range(frames)])
+
+
+@pytest.mark.parametrize(
+    "name", ["tubes", "frames-4", "frames-1", "memory-none", "memory-carried", "trained-4", "moving-all"]
+)
+def test_arms_of_tubes_train(name: str, key_frames: Path) -> None:
+    arm = VIDEO_ARMS[name]
+    task = ablate_video.video_task(arm, key_frames, [moving_clip(21)], [picture()])
+    loss, _ = task.objective(*task.batch(0, 0, 0.5))
+    loss.backward()
+    ends = task.model.ends["tube"]
+    assert float(ends.get_parameter("stem.weight").grad.abs().sum()) > 0  # type: ignore[union-attr]
+    x_BTCHW = task.batch(0, 0, 0.5)[0]
+    trained = x_BTCHW.shape[1] - 1
+    assert trained % arm.tube_frames == 0
+    assert 1 <= trained // arm.tube_frames <= 1 + arm.recipe.get("tubes", 2)
+
+
+@torch.no_grad()
+def test_what_arms_of_tubes_see_of_the_past(key_frames: Path) -> None:
+    """Which features of the memory change what is decoded."""
+    x = torch.rand(1, 2, 3, 64, 64)
+
+    def seen(name: str) -> set[int]:
+        ladder = ablate_video.video_task(VIDEO_ARMS[name], key_frames, [moving_clip(21)], [picture()]).model
+        for parameter in ladder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+        grids = [(8, 8), (4, 4), (2, 2)]
+        memory = Memory(*(torch.randn(1, *grid, 32) for grid in grids), frame=torch.rand(1, 3, 64, 64))
+
+        def shown(part: int | None) -> Tensor:
+            parts = [torch.randn_like(t) if i == part else t for i, t in enumerate(memory)]
+            bits = ladder(BlockKind.TUBE, torch.zeros(1, 1), frames_BTCHW=x, memory=memory).bits
+            out = ladder(BlockKind.TUBE, torch.zeros(1, 1), bits=bits, memory=Memory(*parts), tube_frames=2)
+            return out.frames_BTCHW
+
+        usual = shown(None)
+        return {stride for part, stride in enumerate((8, 16, 32)) if not torch.equal(shown(part), usual)}
+
+    assert seen("tubes") == {8, 16, 32}
+    assert seen("memory-carried") == {8, 16, 32}
+    assert seen("memory-16") == {16}
+    assert seen("memory-none") == set()
+
+
+def test_arms_of_tubes_are_measured(
+    tmp_path: Path, key_frames: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ablate.Ablation, "clips", [moving_clip(21)])
+    monkeypatch.setattr(ablate.Ablation, "shown", [picture()])
+    judged = torch.from_numpy(moving_clip(5)[:, :SIDE, :SIDE].copy()).permute(0, 3, 1, 2).float() / 255
+    monkeypatch.setattr(ablate.Ablation, "judged_clips", [judged])
+    monkeypatch.setattr(ablate, "TIMED_STEPS", 2)
+    given = ["tubes", "frames-4", "--steps", "1", "--out", str(tmp_path / "out")]
+    assert ablate.main(given) == 1
+    assert "tubes: an arm of tubes needs the checkpoint of an arm base: --start" in capsys.readouterr().err
+    assert ablate.main([*given, "--start", str(key_frames)]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [len(row["gops"][0]["block_ms_ssim_db"]) for row in rows] == [2, 1]
+    assert "| tubes | tubes of 2 frames, seed 0 | 1 |" in capsys.readouterr().out
 
 
 def test_an_arm_that_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

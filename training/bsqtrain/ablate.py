@@ -1,11 +1,13 @@
 """Ablations: small changes of one small base, each trained for equal time and measured on the same crops.
 
     python -m bsqtrain.ablate ARM... --steps N --data DIR... --out DIR
+    python -m bsqtrain.ablate ARM... --steps N --data DIR... --start CHECKPOINT --out DIR
     python -m bsqtrain.ablate ARM... --steps N --tokens FILE --held FILE --out DIR
 
 Every arm leaves one line in OUT/results.jsonl; arms that are there are not run again. A table comes at the
-end. N is the base's steps; an arm on pictures has as many as take the same time, by steps of both timed in
-turn, so that other work on the machine favours none. Arms of the prior have N steps each.
+end. N is the base's steps; an arm on pictures or clips has as many as take the same time, by steps of both
+timed in turn, so that other work on the machine favours none. Arms of the prior have N steps each. Arms of
+tubes begin with the key frames of a checkpoint that the arm `base` left.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import torch
 
 from bsqcodec.errors import BsqError, InputError
 from bsqcodec.tokenizer.ladder import Ladder
-from bsqtrain import pictures
+from bsqtrain import ablate_video, clips, measure_clips, pictures
 from bsqtrain.ablate_image import ARMS, RECIPE, SCHEDULE, TOKENIZER
 from bsqtrain.ablate_prior import PRIOR_ARMS, train_and_measure
+from bsqtrain.ablate_video import VIDEO_ARMS
 from bsqtrain.engine import Budget, Trainer
 from bsqtrain.image import ImageTask
 from bsqtrain.measure import RatePoint, held_out, measure
+from bsqtrain.measure_clips import GopPoint
 from bsqtrain.tokens import load_clips
 
 CPU = torch.device("cpu")
@@ -40,14 +44,22 @@ JUDGED = (300, 500, 700)
 MEASURED = (100, *JUDGED, 900)
 SIDE = 256
 """Of the held-out crops, and the smallest of the training pictures: the same ones for all sizes of crops."""
+GOPS_JUDGED = (200, 500)
+"""Rate indices at which GOPs are compared."""
+GOP_PLACES = 6
+"""Tubes of 4 frames that a held-out GOP has place for: 24 frames after the key frame."""
 TIMED_STEPS = 7
-BASES, PRIOR_BASES = ("base", "base-1", "base-2"), ("prior", "prior-1")
+BASES, PRIOR_BASES, VIDEO_BASES = (
+    ("base", "base-1", "base-2"),
+    ("prior", "prior-1"),
+    ("tubes", "tubes-seed-1"),
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came out of an arm. points: of a tokenizer; level_bpp and level_share: of a prior, bits per pixel
-    and per raw bit of held-out tokens."""
+    """What came out of an arm. points: of a tokenizer; gops: of tubes; level_bpp and level_share: of a prior,
+    bits per pixel and per raw bit of held-out tokens."""
 
     arm: str
     change: str
@@ -55,6 +67,7 @@ class Row:
     seconds: float
     parameters: int
     points: tuple[RatePoint, ...] = ()
+    gops: tuple[GopPoint, ...] = ()
     level_bpp: tuple[float, ...] = ()
     level_share: tuple[float, ...] = ()
 
@@ -64,16 +77,18 @@ class Row:
         values: dict[str, Any] = json.loads(line)
         values |= {name: tuple(values[name]) for name in ("level_bpp", "level_share")}
         points = [RatePoint(**point | {"level_bpp": tuple(point["level_bpp"])}) for point in values["points"]]
-        return Row(**values | {"points": tuple(points)})
+        lists = ("tube_bpp", "block_ms_ssim_db")
+        gops = [GopPoint(**gop | {name: tuple(gop[name]) for name in lists}) for gop in values["gops"]]
+        return Row(**values | {"points": tuple(points), "gops": tuple(gops)})
 
     @property
     def costs(self) -> list[float]:
         """J at the rates that are compared."""
-        return [point.cost for point in self.points if point.rate in JUDGED]
+        return [point.cost for point in self.points if point.rate in JUDGED] + [gop.cost for gop in self.gops]
 
     def excess(self, base: Sequence[Row]) -> float:
         """Percent above the mean of the base's rows: of J, the mean over the rates; of a prior's bits."""
-        if not self.points:
+        if not self.costs:
             return 100 * (sum(self.level_bpp) / statistics.fmean(sum(row.level_bpp) for row in base) - 1)
         usual = [statistics.fmean(costs) for costs in zip(*(row.costs for row in base), strict=True)]
         return 100 * (statistics.fmean(c / u for c, u in zip(self.costs, usual, strict=True)) - 1)
@@ -89,6 +104,7 @@ class Ablation:
     count: int = 32
     tokens: Path | None = None
     held: Path | None = None
+    start: Path | None = None
 
     @cached_property
     def shown(self) -> list[np.ndarray]:
@@ -103,7 +119,21 @@ class Ablation:
         ]
         return [picture[top : top + SIDE, left : left + SIDE] for picture, top, left in starts]
 
+    @cached_property
+    def clips(self) -> list[np.ndarray]:
+        found = pictures.find(self.data, validation=False, suffixes=clips.SUFFIXES)
+        return clips.load(found, measure_clips.SIDE, 1 + GOP_PLACES * ablate_video.TOKENIZER.tube_frames)
+
+    @cached_property
+    def judged_clips(self) -> list[torch.Tensor]:
+        return measure_clips.held_out(self.data, GOP_PLACES, ablate_video.TOKENIZER, self.count)
+
     def _trainer(self, name: str, steps: int) -> Trainer:
+        if name in VIDEO_ARMS:
+            if self.start is None:
+                raise InputError(f"{name}: an arm of tubes needs the checkpoint of an arm base: --start")
+            video = ablate_video.video_task(VIDEO_ARMS[name], self.start, self.clips, self.shown)
+            return Trainer(video, ablate_video.SCHEDULE, Budget(steps=steps), self.out / name, compile=False)
         arm = ARMS[name]
         torch.manual_seed(arm.seed)
         ladder = Ladder(replace(TOKENIZER, **arm.tokenizer))
@@ -115,9 +145,10 @@ class Ablation:
 
     def _equal_time(self, name: str) -> int:
         """The steps of an arm that take as much CPU time as the base's."""
-        if name in BASES:
+        bases = VIDEO_BASES if name in VIDEO_ARMS else BASES
+        if name in bases:
             return self.steps
-        runs = [(self._trainer(each, TIMED_STEPS), list[float]()) for each in (BASES[0], name)]
+        runs = [(self._trainer(each, TIMED_STEPS), list[float]()) for each in (bases[0], name)]
         for _ in range(TIMED_STEPS):
             for trainer, seconds in runs:
                 start = time.process_time()
@@ -136,6 +167,19 @@ class Ablation:
         found = measure(ladder, self.judged, CPU, rates=MEASURED, say=lambda line: None)
         return _row(name, ARMS[name].change, trainer, points=found.points)
 
+    def run_video(self, name: str) -> Row:
+        """Train and measure one arm of tubes."""
+        trainer = self._trainer(name, self._equal_time(name))
+        trainer.run()
+        ladder = trainer.task.model
+        assert isinstance(ladder, Ladder)
+        ladder.load_state_dict(trainer.ema)
+        arm = VIDEO_ARMS[name]
+        gops = measure_clips.measure(
+            ladder, self.judged_clips, CPU, GOPS_JUDGED, arm.tube_frames, say=lambda line: None
+        )
+        return _row(name, arm.change, trainer, gops=tuple(gops))
+
     def run_prior(self, name: str) -> Row:
         """Train and measure one arm on tokens."""
         if self.tokens is None or self.held is None:
@@ -147,9 +191,14 @@ class Ablation:
 
     def run(self, names: Sequence[str]) -> list[Row]:
         """All rows in OUT, once the named arms that are not there have been run."""
-        unknown = [name for name in names if name not in ARMS and name not in PRIOR_ARMS]
+        runs = (
+            dict.fromkeys(ARMS, self.run_image)
+            | dict.fromkeys(VIDEO_ARMS, self.run_video)
+            | dict.fromkeys(PRIOR_ARMS, self.run_prior)
+        )
+        unknown = [name for name in names if name not in runs]
         if unknown:
-            known = ", ".join([*ARMS, *PRIOR_ARMS])
+            known = ", ".join(runs)
             raise InputError(f"{unknown[0]}: no such arm, expected one of {known}")
         self.out.mkdir(parents=True, exist_ok=True)
         results = self.out / "results.jsonl"
@@ -158,7 +207,7 @@ class Ablation:
             if any(row.arm == name for row in rows):
                 continue
             print(f"arm {name}", flush=True)
-            rows.append(self.run_image(name) if name in ARMS else self.run_prior(name))
+            rows.append(runs[name](name))
             with results.open("a") as file:
                 file.write(json.dumps(asdict(rows[-1])) + "\n")
         return rows
@@ -189,6 +238,23 @@ def table(rows: Sequence[Row]) -> str:
                 f"| {row.excess(base):+.1f} % |"
             )
         lines.append("")
+    filmed = [row for row in rows if row.gops]
+    if filmed:
+        base = [row for row in filmed if row.arm in VIDEO_BASES] or filmed[:1]
+        costs = " | ".join(f"J {rate}" for rate in GOPS_JUDGED)
+        first = GOPS_JUDGED[0]
+        lines += [
+            f"| arm | change | steps | tubes bpp {first} | dB {first}, first and last tube | {costs} | J |",
+            "|---" * 8 + "|",
+        ]
+        for row in filmed:
+            low, ends = row.gops[0], row.gops[0].block_ms_ssim_db
+            costs = " | ".join(f"{cost:.4f}" for cost in row.costs)
+            lines.append(
+                f"| {row.arm} | {row.change} | {row.steps} | {sum(low.tube_bpp):.4f} "
+                f"| {ends[0]:.2f} {ends[-1]:.2f} | {costs} | {row.excess(base):+.1f} % |"
+            )
+        lines.append("")
     coded = [row for row in rows if row.level_bpp]
     if coded:
         base = [row for row in coded if row.arm in PRIOR_BASES] or coded[:1]
@@ -205,17 +271,20 @@ def table(rows: Sequence[Row]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bsqtrain.ablate", description="Train and compare small variants.")
-    parser.add_argument("arms", nargs="*", metavar="ARM", help=", ".join([*ARMS, *PRIOR_ARMS]))
-    parser.add_argument("--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders of pictures")
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=", ".join([*ARMS, *VIDEO_ARMS, *PRIOR_ARMS]))
+    parser.add_argument(
+        "--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders of pictures and clips"
+    )
     parser.add_argument("--steps", type=int, required=True, help="of the base")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--pictures", type=int, default=32, help="held-out pictures to measure on")
+    parser.add_argument("--pictures", type=int, default=32, help="held-out pictures or clips to measure on")
+    parser.add_argument("--start", type=Path, metavar="CHECKPOINT", help="of an arm base, for arms of tubes")
     parser.add_argument("--tokens", type=Path, metavar="FILE", help="token cache, for arms of the prior")
     parser.add_argument("--held", type=Path, metavar="FILE", help="held-out tokens for them")
     given = parser.parse_args(arguments)
     try:
         ablation = Ablation(
-            tuple(given.data), given.steps, given.out, given.pictures, given.tokens, given.held
+            tuple(given.data), given.steps, given.out, given.pictures, given.tokens, given.held, given.start
         )
         print(table(ablation.run(given.arms)))
     except BsqError as error:
