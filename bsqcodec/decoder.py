@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +37,42 @@ class DecodeStats:
     gops: int
     seconds: dict[str, float]
     damages: int
+
+
+class _Block(NamedTuple):
+    """The tokens of a coded block."""
+
+    kind: BlockKind
+    tokens: Tokens
+
+
+class _End(NamedTuple):
+    """The end of a GOP's coded blocks: where the reader is then, and what was wrong with them."""
+
+    offset: int
+    error: FormatError | None
+
+
+_Step = bitstream.Event | _Block | _End
+
+
+class _Coded:
+    """The coded blocks of a GOP, taken from the steps of the work up to their end, which may be an error."""
+
+    def __init__(self, steps: Iterator[_Step]) -> None:
+        self._steps = steps
+        self.offset = 0
+
+    def __iter__(self) -> _Coded:
+        return self
+
+    def __next__(self) -> _Block:
+        step = next(self._steps)
+        if isinstance(step, _Block):
+            return step
+        assert isinstance(step, _End)
+        self.offset = step.offset
+        raise step.error or StopIteration
 
 
 class Decoder:
@@ -105,46 +142,54 @@ class Decoder:
 
     def events(self) -> Iterator[Frame | AudioPacket | Damage]:
         """Frames in order, sound between them, damage where `keep_going` survived it."""
-        for event in self._all_events():
-            if isinstance(event, Damage):
-                self._damages += 1
-                self._gops += event.gop_index is not None
+        beside = self._device.type == "cpu" and not self.header.still
+        work = self._work()
+        with ahead(work) if beside else nullcontext(work) as steps:
+            for step in steps:
+                if isinstance(step, Damage):
+                    self._damages += 1
+                    self._gops += step.gop_index is not None
+                    yield step
+                elif isinstance(step, bitstream.AudioPackets):
+                    yield from self._sound(step)
+                elif isinstance(step, Gop):
+                    yield from self._gop_events(step, steps)
+
+    def _work(self) -> Generator[_Step, None, None]:
+        """What is in the stream; after a GOP that is asked for its coded blocks, and their end."""
+        first, self._first = self._first, []
+        for event in chain(first, self._reader):
+            if not isinstance(event, Gop):
                 yield event
-            elif isinstance(event, bitstream.AudioPackets):
-                yield from self._sound(event)
-            elif isinstance(event, Gop):
-                if self._end is not None and event.pts[0] * self.header.time_base >= self._end:
-                    continue
-                ends = (event.pts[-1] + event.durations[-1]) * self.header.time_base
-                if self._start and ends <= self._start:
-                    continue
-                yield from self._gop_events(event)
+            elif self._is_asked_for(event):
+                yield event
+                levels = min(self._levels or event.levels_kept, event.levels_kept)
+                try:
+                    for kind, tokens in self._coder.decode(event, levels, self._grids):
+                        yield _Block(kind, tokens)
+                    yield _End(self._reader.offset, None)
+                except FormatError as error:
+                    yield _End(self._reader.offset, error)
 
-    def _all_events(self) -> Iterator[bitstream.Event]:
-        yield from self._first
-        self._first = []
-        yield from self._reader
+    def _is_asked_for(self, gop: Gop) -> bool:
+        if self._end is not None and gop.pts[0] * self.header.time_base >= self._end:
+            return False
+        return not self._start or (gop.pts[-1] + gop.durations[-1]) * self.header.time_base > self._start
 
-    def _gop_events(self, gop: Gop) -> Iterator[Frame | Damage]:
+    def _gop_events(self, gop: Gop, steps: Iterator[_Step]) -> Iterator[Frame | Damage]:
+        coded = _Coded(steps)
         try:
-            yield from self._decode_gop(gop)
+            yield from self._show(gop, coded)
         except FormatError as error:
             if not self._keep_going:
                 raise
             self._damages += 1
-            yield Damage(self._reader.offset, str(error), self._gops)
+            yield Damage(coded.offset, str(error), self._gops)
         finally:
             self._gops += 1
             self._tokenizer.forget()
 
-    def _decode_gop(self, gop: Gop) -> Iterator[Frame]:
-        levels = min(self._levels or gop.levels_kept, gop.levels_kept)
-        coded = self._coder.decode(gop, levels, self._grids)
-        beside = self._device.type == "cpu" and len(gop.pts) > 1
-        with ahead(coded) if beside else nullcontext(coded) as tokens:
-            yield from self._show(gop, tokens)
-
-    def _show(self, gop: Gop, coded: Iterator[tuple[BlockKind, Tokens]]) -> Iterator[Frame]:
+    def _show(self, gop: Gop, coded: Iterator[_Block]) -> Iterator[Frame]:
         """The frames of a GOP from the tokens of its coded blocks."""
         header = self.header
         last = np.empty(0, np.uint8)
