@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,8 +20,8 @@ NOT_THE_CODEC = ("evaluation", "metrics")
 
 @dataclass(frozen=True)
 class BsqCodec:
-    """bsqc at one effort, number of levels (None: all) and GOP length (None: as `bsqc encode` has it), with a
-    model by name or file.
+    """bsqc at one effort, number of levels (None: all), GOP and tube length (None: as `bsqc encode` has it),
+    with a model by name or file.
 
     threads: of the CPU, in both directions; the bytes do not depend on it.
     """
@@ -33,6 +33,7 @@ class BsqCodec:
     device: str = "auto"
     threads: int = 1
     gop: int | None = None
+    tube_frames: int | None = None
 
     @property
     def name(self) -> str:
@@ -43,6 +44,8 @@ class BsqCodec:
             parts.append(f"effort{self.effort}")
         if self.gop is not None:
             parts.append(f"gop{self.gop}")
+        if self.tube_frames is not None:
+            parts.append(f"tube{self.tube_frames}")
         if self.model != DEFAULT_MODEL:
             parts.append(Path(self.model).stem)
         return "-".join(parts)
@@ -57,8 +60,12 @@ class BsqCodec:
 
     def describe(self) -> str:
         levels = "all levels" if self.levels is None else f"{self.levels} levels"
-        gop = "" if self.gop is None else f", --gop {self.gop}"
-        return f"bsqc encode, {levels}, --effort {self.effort}{gop}, --model {Path(self.model).stem}"
+        lengths = "".join(
+            f", --{name} {value}"
+            for name, value in (("gop", self.gop), ("tube-frames", self.tube_frames))
+            if value is not None
+        )
+        return f"bsqc encode, {levels}, --effort {self.effort}{lengths}, --model {Path(self.model).stem}"
 
     def version(self) -> str:
         """The package's version, a digest of its sources, and the model's."""
@@ -78,9 +85,9 @@ class BsqCodec:
             model=self.model,
             device=self.device,
             threads=self.threads,
+            gop=self.gop,
+            tube_frames=self.tube_frames,
         )
-        if self.gop is not None:
-            options = replace(options, gop=self.gop)
         info = source.info
         still = source.item.kind is Kind.STILL
         with path.open("wb") as file:

@@ -20,8 +20,8 @@ class CodecOptions:
     """How the codecs are set.
 
     ffmpeg: a program for the video codecs, else PyAV's libraries; presets: (video codec, its preset);
-    threads: of each encoder and decoder; qualities, levels, efforts, gops, model, device: of bsqc, one curve
-    for each number of levels (None: all), effort and GOP length (None: as usual).
+    threads: of each encoder and decoder; qualities, levels, efforts, gops, tubes, model, device: of bsqc, one
+    curve for each number of levels (None: all), effort, GOP and tube length (None: as usual).
     """
 
     settings: Settings = Settings.DEFAULT
@@ -32,6 +32,7 @@ class CodecOptions:
     levels: tuple[int | None, ...] = (None,)
     efforts: tuple[int, ...] = (0,)
     gops: tuple[int | None, ...] = (None,)
+    tubes: tuple[int | None, ...] = (None,)
     model: str = DEFAULT_MODEL
     device: str = "auto"
 
@@ -59,10 +60,11 @@ def build_codecs(names: tuple[str, ...], kind: Kind, options: CodecOptions) -> l
 
 def _own(options: CodecOptions) -> list[Codec]:
     return [
-        BsqCodec(options.qualities, levels, effort, options.model, options.device, options.threads, gop)
+        BsqCodec(options.qualities, levels, effort, options.model, options.device, options.threads, gop, tube)
         for levels in options.levels
         for effort in options.efforts
         for gop in options.gops
+        for tube in options.tubes
     ]
 
 

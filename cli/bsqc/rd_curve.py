@@ -55,6 +55,9 @@ def preset(text: str) -> tuple[str, str]:
 @click.option(
     "--gop", "gops", type=click.IntRange(1, 1024), multiple=True, metavar="N", help="of bsqc (repeat)"
 )
+@click.option(
+    "--tube-frames", "tubes", type=click.IntRange(1, 255), multiple=True, metavar="N", help="of bsqc (repeat)"
+)
 @click.option("--model", default="base", show_default=True, metavar="NAME|FILE", help="weights of bsqc")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="of bsqc")
 @click.option(
@@ -114,6 +117,7 @@ def rd_curve(
     levels: tuple[int, ...],
     efforts: tuple[int, ...],
     gops: tuple[int, ...],
+    tubes: tuple[int, ...],
     model: str,
     device: str,
     settings: str,
@@ -159,6 +163,7 @@ def rd_curve(
         levels=levels or (None,),
         efforts=efforts or (0,),
         gops=gops or (None,),
+        tubes=tubes or (None,),
         model=model,
         device=device,
     )

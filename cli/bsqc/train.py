@@ -220,8 +220,9 @@ def prior(
 @click.argument("data", nargs=-1, required=True, type=PATH, metavar="DATA...")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="so many pictures or clips only")
 @click.option(
-    "--tubes", type=click.IntRange(1), metavar="N", help="clips, in GOPs of a key frame and N tubes"
+    "--tubes", type=click.IntRange(1), metavar="N", help="clips, in GOPs of a key frame and N long tubes"
 )
+@click.option("--tube-frames", type=click.IntRange(1), metavar="N", help="that a tube holds [by the rate]")
 @json_option
 @device_option
 def measure(
@@ -229,6 +230,7 @@ def measure(
     data: tuple[Path, ...],
     count: int | None,
     tubes: int | None,
+    tube_frames: int | None,
     as_json: bool,
     device: str,
 ) -> None:
@@ -242,7 +244,7 @@ def measure(
     console = Console(as_json=as_json)
     if tubes is not None:
         clips = stages.measure_clips(
-            stages.load_ladder(tokenizer, "base"), data, tubes, count, device, console.say
+            stages.load_ladder(tokenizer, "base"), data, tubes, count, device, tube_frames, console.say
         )
         if as_json:
             console.result({"tokenizer": str(tokenizer)} | measure_clips.as_object(*clips))

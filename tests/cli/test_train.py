@@ -67,6 +67,10 @@ def test_from_pictures_to_a_model(run: Run, folders: tuple[Path, Path], media: P
     found = json.loads(run(*measured, "--json").stdout)
     assert found["clips"] == 1
     assert f"{found['points'][0]['cost']:.4f}" in run(*measured).stdout.splitlines()[1]
+    alone = json.loads(run(*measured, "--tube-frames", 1, "--json").stdout)
+    assert len(alone["points"][0]["block_ms_ssim_db"]) == 8
+    failed = run(*measured, "--tube-frames", 3, code=1)
+    assert "tubes of 3 frames: this model has tubes of 4, 2, 1" in failed.stderr
 
     stream = tmp_path / "clip.bsq"
     run("encode", media / "clip", stream, "--model", model)

@@ -77,3 +77,13 @@ def test_gops_are_as_long_as_asked_for(codec: BsqCodec, clip: Path, tmp_path: Pa
         with (tmp_path / "clip.bsq").open("rb") as file:
             gops = [event for event in bitstream.StreamReader(file) if isinstance(event, bitstream.Gop)]
         assert [len(gop.pts) for gop in gops] == lengths
+
+
+def test_tubes_hold_as_many_frames_as_asked_for(codec: BsqCodec, clip: Path, tmp_path: Path) -> None:
+    for frames in (4, 1):
+        one = replace(codec, tube_frames=frames)
+        assert one.name == f"bsqc-tube{frames}-tiny"
+        assert f"--tube-frames {frames}" in one.describe()
+        one.encode(Source(find_items([clip])[0]), 5, tmp_path / "clip.bsq")
+        with (tmp_path / "clip.bsq").open("rb") as file:
+            assert bitstream.StreamReader(file).header.tube_frames == frames

@@ -324,12 +324,19 @@ def measure_clips(
     tubes: int,
     count: int | None = None,
     device: str = "auto",
+    tube_frames: int | None = None,
     say: Say = print,
 ) -> tuple[list[GopPoint], int]:
-    """Figures of a tokenizer on the held-out clips of folders in GOPs of a key frame and so many tubes, and
-    the number of those clips."""
+    """Figures of a tokenizer on the held-out clips of folders, and the number of those clips.
+
+    GOPs are a key frame and what so many of the longest tubes hold, in tubes of tube_frames (None: as the
+    rate asks for).
+    """
+    if tube_frames is not None and tube_frames not in ladder.config.tube_lengths:
+        expected = ", ".join(map(str, ladder.config.tube_lengths))
+        raise InputError(f"tubes of {tube_frames} frames: this model has tubes of {expected}")
     held = held_out_clips(data, tubes, ladder.config, count)
-    return measure_gops(ladder, held, pick_device(device), say=say), len(held)
+    return measure_gops(ladder, held, pick_device(device), tube_frames=tube_frames, say=say), len(held)
 
 
 def export(
