@@ -26,6 +26,7 @@ from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
 from bsqcodec.pixels import Pixels
 from bsqcodec.synthesis import open_tokenizer, token_grids
+from bsqcodec.tokenizer.config import tube_fault
 
 
 @dataclass(frozen=True)
@@ -239,11 +240,8 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
         found = f"{weights.card.name} (digest {weights.digest.hex()})"
         raise ModelError(f"the stream needs the model {wanted}, found {found}; give its file with --model")
     lengths = weights.card.tokenizer.tube_lengths
-    if header.tube_frames not in lengths:
-        expected = ", ".join(map(str, lengths))
-        raise FormatError(
-            f"tubes of {header.tube_frames} frames: {header.model_name} has tubes of {expected}"
-        )
+    if fault := tube_fault(lengths, header.tube_frames, header.model_name):
+        raise FormatError(fault)
     return weights
 
 

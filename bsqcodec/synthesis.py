@@ -25,6 +25,7 @@ from bsqcodec.rdo import Search
 from bsqcodec.repeats import cell_errors, stands_still
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
+from bsqcodec.tokenizer.config import tube_fault
 from bsqcodec.tokenizer.ladder import Memory, log_lambdas
 
 Tokens = list[npt.NDArray[np.uint8]]
@@ -70,9 +71,8 @@ def open_tokenizer(
     """The tokenizer of a model. overlap: of tiles, in pixels; tube_frames: that every tube holds, as many as
     it has places for where not given. InputError where the model cannot do so."""
     lengths = weights.card.tokenizer.tube_lengths
-    if tube_frames is not None and tube_frames not in lengths:
-        expected = ", ".join(map(str, lengths))
-        raise InputError(f"tubes of {tube_frames} frames: {weights.card.name} has tubes of {expected}")
+    if tube_frames is not None and (fault := tube_fault(lengths, tube_frames, weights.card.name)):
+        raise InputError(fault)
     if isinstance(weights.card.tokenizer, BsqVitConfig):
         return TileTokenizer(weights, device, overlap)
     _refuse(overlap)

@@ -128,6 +128,13 @@ class TokenizerConfig:
             raise ModelError(f"the tokenizer's configuration is not one of this version: {error}") from error
 
 
+def tube_fault(lengths: tuple[int, ...], frames: int, model: str) -> str | None:
+    """What is wrong with tubes of so many frames for a model that has tubes of these lengths; None: nothing."""
+    if frames in lengths:
+        return None
+    return f"tubes of {frames} frames: {model} has tubes of {', '.join(map(str, lengths))}"
+
+
 def levels_of(*pairs: tuple[int, int]) -> tuple[LevelConfig, ...]:
     """Of (stride, bits), coarse to fine."""
     return tuple(LevelConfig(stride, bits) for stride, bits in pairs)

@@ -99,6 +99,20 @@ def test_cells_overlap() -> None:
     assert moved[40:56].tolist() == pytest.approx(((torch.arange(40, 56) + 4) / 64).tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_both_ways_to_move_a_frame(frames: int) -> None:
+    """Cell by cell without a gradient, pixel by pixel with one: vectors of any length, beyond all borders."""
+    generator = torch.Generator().manual_seed(frames)
+    frame = torch.rand(2, 3, 64, 96, generator=generator)
+    vectors = torch.randint(-128, 128, (2, 4, 6, 2, 2), generator=generator)
+    with_gradient = motion.compensate(frame.requires_grad_(), vectors, frames)
+    assert with_gradient.requires_grad
+    with torch.no_grad():
+        without = motion.compensate(frame, vectors, frames)
+    assert without.shape == (2, frames, 3, 64, 96)
+    assert torch.allclose(with_gradient, without, atol=1e-4)
+
+
 def test_features_move_with_their_cells() -> None:
     features = torch.rand(1, 8, 12, 5, generator=torch.Generator().manual_seed(0))
     moves = torch.tensor([8.0, -16.0]).expand(1, 4, 6, 2)

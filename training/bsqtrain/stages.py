@@ -20,7 +20,7 @@ from bsqcodec.metrics.lpips import load_lpips
 from bsqcodec.model import ONE_RATE, ModelCard
 from bsqcodec.prior import PriorConfig
 from bsqcodec.tokenizer.bsqvit import BsqVit
-from bsqcodec.tokenizer.config import PRESETS, TokenizerConfig
+from bsqcodec.tokenizer.config import PRESETS, TokenizerConfig, tube_fault
 from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain import clips, paper, pictures
 from bsqtrain.engine import Budget, Schedule, Task, Trainer, load_checkpoint
@@ -332,9 +332,8 @@ def measure_clips(
     GOPs are a key frame and what so many of the longest tubes hold, in tubes of tube_frames (None: as the
     rate asks for).
     """
-    if tube_frames is not None and tube_frames not in ladder.config.tube_lengths:
-        expected = ", ".join(map(str, ladder.config.tube_lengths))
-        raise InputError(f"tubes of {tube_frames} frames: this model has tubes of {expected}")
+    if tube_frames and (fault := tube_fault(ladder.config.tube_lengths, tube_frames, "this model")):
+        raise InputError(fault)
     held = held_out_clips(data, tubes, ladder.config, count)
     return measure_gops(ladder, held, pick_device(device), tube_frames=tube_frames, say=say), len(held)
 
