@@ -129,7 +129,7 @@ class TokenizerConfig:
 
 
 def tube_fault(lengths: tuple[int, ...], frames: int, model: str) -> str | None:
-    """What is wrong with tubes of so many frames for a model that has tubes of these lengths; None: nothing."""
+    """What is wrong with tubes of so many frames for a model that has these lengths; None: nothing."""
     if frames in lengths:
         return None
     return f"tubes of {frames} frames: {model} has tubes of {', '.join(map(str, lengths))}"
