@@ -260,6 +260,22 @@ def measure(
 
 
 @train.command()
+@click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN...")
+@click.option("--out", required=True, type=PATH, metavar="FILE.png", help="the picture to write")
+def curves(runs: tuple[Path, ...], out: Path) -> None:
+    """Draw the logs of the stages whose --out was RUN as one picture."""
+    from bsqtrain.curves import draw, of_stage
+
+    if out.suffix.lower() != ".png":
+        raise InputError(f"{out}: curves are drawn as .png")
+    charts = [(run, of_stage(run)) for run in runs]
+    for run, found in charts:
+        if not found:
+            raise InputError(f"{run}: there is no log of a stage, expected log.jsonl")
+    draw([chart for _, found in charts for chart in found], out)
+
+
+@train.command()
 @click.argument("tokenizer", type=PATH)
 @click.option("--name", required=True, help="what streams will ask for")
 @click.option("--out", required=True, type=PATH, metavar="FILE", help="the .safetensors file to write")

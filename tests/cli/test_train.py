@@ -62,6 +62,12 @@ def test_from_pictures_to_a_model(run: Run, folders: tuple[Path, Path], media: P
     priors = ("--tokens", keys, "--tokens", tubes, "--key", key, "--tube", tube)
     train("export", tokenizer, "--name", "mine", "--out", model, *priors)
 
+    train("curves", image, video, "--out", tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.size[1] >= 2 * 320  # charts of both stages
+    failed = run("train", "curves", tmp_path, "--out", tmp_path / "curves.png", code=1)
+    assert f"{tmp_path}: there is no log of a stage, expected log.jsonl" in failed.stderr
+
     clips.joinpath("1.mp4").rename(clips / "10.mp4")
     measured = ("train", "measure", model, clips, "--tubes", 2, "--device", "cpu")
     found = json.loads(run(*measured, "--json").stdout)

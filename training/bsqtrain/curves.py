@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -12,6 +14,8 @@ WIDTH, HEIGHT, MARGIN = 560, 320, 56
 COLUMNS = 2
 INK, GRID, LINES = "#222222", "#dddddd", ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e")
 TICKS = 5
+FIGURES = ("loss", "bpp", "ms_ssim_loss", "mse", "tube_bpp", "distortion")
+"""What is drawn of a stage's log, where it is there."""
 
 Points = Sequence[tuple[float, float]]
 
@@ -23,6 +27,21 @@ class Chart:
     title: str
     x_label: str
     lines: tuple[tuple[str, Points], ...]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The log of a stage; nothing where there is none."""
+    log = folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def of_stage(folder: Path) -> list[Chart]:
+    """One chart for every figure in the log of a stage."""
+    found = rows(folder)
+    lines = {name: [(row["seconds"] / 60, row[name]) for row in found if name in row] for name in FIGURES}
+    return [
+        Chart(f"{folder.name}: {name}", "minutes", ((name, line),)) for name, line in lines.items() if line
+    ]
 
 
 def draw(charts: Sequence[Chart], path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import BsqError, InputError
 from bsqcodec.machine import pick_device
-from bsqtrain import job_report, stages
+from bsqtrain import curves, job_report, stages
 from bsqtrain.engine import Budget, load_checkpoint
 from bsqtrain.image import ImageRecipe
 from bsqtrain.measure import held_out
@@ -175,7 +175,7 @@ class Job:
 
     def _image(self, before: float, seconds: float) -> None:
         self._train_tokenizer("image", self.image_recipe, before, seconds)
-        rows = job_report.rows(self.work / "image")
+        rows = curves.rows(self.work / "image")
         if rows:
             self.progress.crops_per_second = rows[-1]["steps_per_second"] * self.recipe.batch
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +19,9 @@ from bsqcodec.media.types import Frame
 from bsqcodec.metrics.ms_ssim import ms_ssim_db
 from bsqcodec.metrics.psnr import psnr
 from bsqcodec.metrics.structure import structure
-from bsqtrain.curves import Chart, Points, draw
+from bsqtrain.curves import Chart, draw, of_stage
 
 QUALITIES = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
-CURVES = ("loss", "bpp", "ms_ssim_loss", "mse", "tube_bpp")
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,6 @@ def _coded(picture: np.ndarray, q: float, path: Path, device: str) -> tuple[floa
     return 8 * len(data) / (picture.shape[0] * picture.shape[1]), ms_ssim, psnr(picture, frame.pixels)
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The log of a stage."""
-    log = folder / "log.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-
-
 def write(out: Path, work: Path, points: Sequence[CodedPoint], pictures: int, lines: Sequence[str]) -> None:
     """Leave report.md, report.json and curves.png in `out`.
 
@@ -106,10 +98,7 @@ def _charts(work: Path, points: Sequence[CodedPoint]) -> list[Chart]:
     curve = [(p.bpp, ms_ssim_db(p.ms_ssim)) for p in points]
     charts = [Chart("MS-SSIM dB, held-out pictures", "bits per pixel of whole streams", (("", curve),))]
     for folder in sorted(path for path in work.iterdir() if path.is_dir()):
-        found = rows(folder)
-        for name in CURVES:
-            line: Points = [(row["seconds"] / 60, row[name]) for row in found if name in row]
-            charts.append(Chart(f"{folder.name}: {name}", "minutes", ((name, line),)))
+        charts += of_stage(folder)
     return charts
 
 
