@@ -110,7 +110,7 @@ class Behind:
     @contextmanager
     def sharing(self) -> Iterator[None]:
         """Leave the other thread its share of the CPU, where it has something to do."""
-        if not any(not call.done() for call in self._waiting):
+        if all(call.done() for call in self._waiting):
             yield
             return
         torch.set_num_threads(self._threads - self._threads // 2)

@@ -213,6 +213,12 @@ def test_arms_of_tubes_train(name: str, key_frames: Path) -> None:
     assert 1 <= trained // arm.tube_frames <= 1 + arm.recipe.get("tubes", 2)
 
 
+def test_every_arm_of_tubes_is_a_change() -> None:
+    for name, arm in VIDEO_ARMS.items():
+        changed = replace(ablate_video.RECIPE, **arm.recipe) != ablate_video.RECIPE
+        assert changed or arm.alter is not None or arm.seed or name == "tubes", name
+
+
 @torch.no_grad()
 def test_what_arms_of_tubes_see_of_the_past(key_frames: Path) -> None:
     """Which features of the memory change what is decoded."""

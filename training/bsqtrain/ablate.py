@@ -157,23 +157,24 @@ class Ablation:
         base, own = (statistics.median(seconds[1:]) for _, seconds in runs)
         return max(1, round(self.steps * base / own))
 
-    def run_image(self, name: str) -> Row:
-        """Train and measure one arm on pictures."""
+    def _trained(self, name: str) -> tuple[Trainer, Ladder]:
+        """The trainer of an arm after its run, and its average."""
         trainer = self._trainer(name, self._equal_time(name))
         trainer.run()
         ladder = trainer.task.model
         assert isinstance(ladder, Ladder)
         ladder.load_state_dict(trainer.ema)
+        return trainer, ladder
+
+    def run_image(self, name: str) -> Row:
+        """Train and measure one arm on pictures."""
+        trainer, ladder = self._trained(name)
         found = measure(ladder, self.judged, CPU, rates=MEASURED, say=lambda line: None)
         return _row(name, ARMS[name].change, trainer, points=found.points)
 
     def run_video(self, name: str) -> Row:
         """Train and measure one arm of tubes."""
-        trainer = self._trainer(name, self._equal_time(name))
-        trainer.run()
-        ladder = trainer.task.model
-        assert isinstance(ladder, Ladder)
-        ladder.load_state_dict(trainer.ema)
+        trainer, ladder = self._trained(name)
         arm = VIDEO_ARMS[name]
         gops = measure_clips.measure(
             ladder, self.judged_clips, CPU, GOPS_JUDGED, arm.tube_frames, say=lambda line: None

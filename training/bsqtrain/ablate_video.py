@@ -33,6 +33,7 @@ RECIPE = VideoRecipe(
     moving_pictures=0.3,
     rate_warmup=0.1,
     rate_range=(100, 700),
+    steps=2.0,
 )
 SCHEDULE = Schedule(1e-3, muon_learning_rate=2e-3, warmup_steps=20, ema_decay=0.98)
 
