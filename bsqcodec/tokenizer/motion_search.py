@@ -78,14 +78,14 @@ class _Past:
         self.coarsest = _reduced(before_BHW, COARSEST)
         self._anywhere: dict[int, Tensor] = {}
 
-    def anywhere(self, reduction: int, scale: int, edge: int) -> Tensor:
+    def anywhere(self, reduction: int, edge: int) -> Tensor:
         """Cells of the frame, reduced so, wherever a vector points: (B, P, rows, columns, cell, cell), where
         rows and columns begin `edge` pixels beyond the border. P: a plane for every place between pixels, so
         that what a vector points at lies side by side in one of them."""
         if reduction not in self._anywhere:
-            before = _reduced(self._before, reduction) if reduction > 1 else self._before
+            before, scale = _reduced(self._before, reduction), _steps(reduction)
             B, H, W = before.shape
-            before = _upsampled(before) if scale == STEPS_PER_PIXEL else before
+            before = _upsampled(before) if scale > 1 else before
             planes = before.view(B, H, scale, W, scale).permute(0, 2, 4, 1, 3).flatten(1, 2)
             planes = F.pad(planes, (edge, edge + 1) * 2, mode="replicate").contiguous()
             _, P, tall, wide = planes.shape
@@ -107,13 +107,13 @@ class _Anchor:
         reduction = COARSEST
         while reduction > 2:
             reduction //= 2
-            errors = _Errors(self._past, self._frame, reduction, 1)
+            errors = _Errors(self._past, self._frame, reduction)
             vectors = 2 * vectors
             choices = torch.cat([_stepped(vectors, 1), torch.stack(_neighbours(vectors))])
             vectors = self._cheapest(errors, vectors, choices, None)
         vectors = vectors * reduction * STEPS_PER_PIXEL
         line = line_Bhw2.expand_as(vectors)
-        errors = _Errors(self._past, self._frame, 1, STEPS_PER_PIXEL)
+        errors = _Errors(self._past, self._frame, 1)
         start = torch.stack([torch.zeros_like(vectors), line])
         start = torch.cat([_stepped(vectors, STEPS_PER_PIXEL), start])
         vectors = self._cheapest(errors, vectors, start, line)
@@ -182,11 +182,11 @@ def _bits(off_Bhw2: Tensor) -> Tensor:
 class _Errors:
     """Mean squared differences of cells from where their vectors point, both frames reduced so.
 
-    scale: steps of a vector in a pixel. limit: the longest vector along an axis, in steps.
+    limit: the longest vector along an axis, in steps.
     """
 
-    def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int, scale: int) -> None:
-        frame = _reduced(frame_BHW, reduction) if reduction > 1 else frame_BHW
+    def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int) -> None:
+        frame, scale = _reduced(frame_BHW, reduction), _steps(reduction)
         B, H, W = frame.shape
         cell = CELL // reduction
         self._grid = (H // cell, W // cell)
@@ -194,7 +194,7 @@ class _Errors:
         self._cell, self._scale = cell, scale
         self.limit = REACH * scale // reduction
         self._edge = -(-self.limit // scale)
-        self._anywhere = past.anywhere(reduction, scale, self._edge)
+        self._anywhere = past.anywhere(reduction, self._edge)
 
     def __call__(self, vectors_KBhw2: Tensor, asked_KBhw: Tensor) -> Tensor:
         """One for each that is asked for, in their order; vectors no longer than `limit`."""
@@ -214,8 +214,13 @@ class _Errors:
         return found
 
 
+def _steps(reduction: int) -> int:
+    """Steps of a vector in a pixel of frames reduced so."""
+    return STEPS_PER_PIXEL if reduction == 1 else 1
+
+
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:
-    return F.avg_pool2d(x_BHW[:, None], factor)[:, 0]
+    return x_BHW if factor == 1 else F.avg_pool2d(x_BHW[:, None], factor)[:, 0]
 
 
 def _upsampled(x_BHW: Tensor) -> Tensor:
