@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bsqcodec.decoder import Decoder, DecodeStats, read_tokens
+from bsqcodec.decoder import Decoder, DecodeStats, read_costs, read_tokens
 from bsqcodec.encoder import SRGB, USUAL_GOP, EncodeOptions, Encoder, EncodeStats
 from bsqcodec.errors import FormatError, InputError
 from bsqcodec.media.types import Frame
@@ -26,6 +26,7 @@ __all__ = [
     "Pixels",
     "compress",
     "decompress",
+    "read_costs",
     "read_tokens",
 ]
 

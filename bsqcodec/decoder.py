@@ -21,7 +21,7 @@ from bsqcodec.ahead import ahead
 from bsqcodec.bitstream import Damage, Gop, Header
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError, ModelError
-from bsqcodec.gop_coder import GopCoder, Tokens
+from bsqcodec.gop_coder import GopCoder, GopTokens, Tokens
 from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
 from bsqcodec.pixels import Pixels
@@ -250,11 +250,28 @@ def read_tokens(
 ) -> Iterator[tuple[Gop, list[tuple[BlockKind, Tokens]]]]:
     """The tokens of a stream, GOP by GOP, without synthesis: per coded block its kind and one (H, W, L) uint8
     array of {0, 1} for each level. Raises as Decoder."""
+    for _, gop, blocks in _coded_gops(fileobj, model_file):
+        yield gop, blocks
+
+
+def read_costs(
+    fileobj: BinaryIO, *, model_file: Path | None = None
+) -> Iterator[tuple[BlockKind, list[float]]]:
+    """What the coded blocks of a stream cost: the kind of each, and for every level the bits that an ideal
+    coder needs in the mode in which the GOP is coded. Raises as Decoder."""
+    for coder, gop, blocks in _coded_gops(fileobj, model_file):
+        yield from coder.costs(gop.mode, GopTokens(gop.key_rate, gop.tube_rate, blocks))
+
+
+def _coded_gops(
+    fileobj: BinaryIO, model_file: Path | None
+) -> Iterator[tuple[GopCoder, Gop, list[tuple[BlockKind, Tokens]]]]:
+    """What decodes each GOP, the GOP, and its coded blocks."""
     reader = bitstream.StreamReader(fileobj)
-    weights = _weights_for(reader.header, model_file)
     header = reader.header
+    weights = _weights_for(header, model_file)
     coder = GopCoder(weights, torch.device("cpu"), Clock(), header.tube_frames)
     grids = token_grids(weights.card.tokenizer, header.height, header.width, header.tile_overlap)
     for event in reader:
         if isinstance(event, Gop):
-            yield event, list(coder.decode(event, event.levels_kept, grids))
+            yield coder, event, list(coder.decode(event, event.levels_kept, grids))

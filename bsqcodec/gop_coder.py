@@ -3,7 +3,7 @@ not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -165,13 +165,13 @@ class GopCoder:
         return best
 
     def _least_bytes(self, mode: CodingMode, gop: GopTokens) -> float:
-        """What an ideal coder would need."""
+        return sum(sum(costs) for _, costs in self.costs(mode, gop)) / 8
+
+    def costs(self, mode: CodingMode, gop: GopTokens) -> Iterator[tuple[BlockKind, list[float]]]:
+        """What an ideal coder would need, in bits, for every level of each coded block."""
         coder = self._coders[mode]
-        costs = (
-            coder.cost_bits(kind, tokens, gop.context(number), gop.rate(kind))
-            for number, (kind, tokens) in enumerate(gop.blocks)
-        )
-        return sum(map(sum, costs)) / 8
+        for number, (kind, tokens) in enumerate(gop.blocks):
+            yield kind, coder.cost_bits(kind, tokens, gop.context(number), gop.rate(kind))
 
     @staticmethod
     def crcs(gop: GopTokens) -> tuple[int, ...]:

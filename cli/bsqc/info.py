@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -21,24 +24,56 @@ MATRICES = {0: "R'G'B'", 1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020"}
 
 @click.command(short_help="What a stream holds: size, model, frames, sound, damage.")
 @click.argument("file")
+@click.option("--costs", "with_costs", is_flag=True, help="what key frames and tubes cost, level by level")
+@click.option("--model", metavar="FILE", help="for --costs: weights of a model that does not come with bsqc")
 @json_option
 @click.pass_context
-def info(ctx: click.Context, file: str, as_json: bool) -> None:
+def info(ctx: click.Context, file: str, with_costs: bool, model: str | None, as_json: bool) -> None:
     """Tell what FILE (or - for stdin) holds: size, model, frames, GOPs, sound, damage.
 
-    Needs neither the model nor a decoder. Exit code 3 where the file is damaged or cut off.
+    Needs neither the model nor a decoder, but for --costs, which decodes the tokens. Exit code 3 where the
+    file is damaged or cut off.
     """
     from bsqcodec.bitstream.summary import describe
 
+    if model is not None and not with_costs:
+        raise click.UsageError("--model is of use with --costs alone")
     with open_input(file) as stream:
-        summary = describe(stream)
+        whole = io.BytesIO(stream.read()) if with_costs else stream
+        summary = describe(whole)
+        costs = _costs(whole, model) if with_costs else {}
     if as_json:
-        Console(as_json=True).result(as_object(file, summary))
+        told = {"costs": {kind: asdict(each) for kind, each in costs.items()}} if with_costs else {}
+        Console(as_json=True).result(as_object(file, summary) | told)
     else:
-        for line in _lines(file, summary):
+        for line in _lines(file, summary, costs):
             click.echo(line)
     if summary.damage:
         ctx.exit(DAMAGED)
+
+
+@dataclass
+class KindCosts:
+    """What the coded blocks of a kind cost: how many they are, bytes of each level, coarse first, as an ideal
+    coder has them."""
+
+    blocks: int
+    bytes_by_level: list[float]
+
+
+def _costs(stream: BinaryIO, model: str | None) -> dict[str, KindCosts]:
+    """Of key frames and of tubes."""
+    from bsqcodec.decoder import read_costs
+
+    stream.seek(0)
+    found: dict[str, KindCosts] = {}
+    for kind, bits in read_costs(stream, model_file=Path(model) if model else None):
+        costs = found.setdefault(kind.label, KindCosts(0, [0.0] * len(bits)))
+        costs.blocks += 1
+        costs.bytes_by_level = [
+            known + more / 8 for known, more in zip(costs.bytes_by_level, bits, strict=True)
+        ]
+    return found
 
 
 def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
@@ -112,8 +147,12 @@ def bpp_without_sound(summary: StreamSummary) -> float:
     return 8 * (summary.size - sound) / pixels if pixels else 0.0
 
 
-def _lines(file: str, summary: StreamSummary) -> list[str]:
-    rows = list(_rows(summary)) + [("damage", fault.message) for fault in summary.damage]
+def _lines(file: str, summary: StreamSummary, costs: Mapping[str, KindCosts]) -> list[str]:
+    rows = list(_rows(summary))
+    for kind, each in costs.items():
+        sizes = " + ".join(f"{size:,.0f}" for size in each.bytes_by_level)
+        rows.append((f"{kind}s", f"{each.blocks} coded, {sum(each.bytes_by_level):,.0f} bytes: {sizes}"))
+    rows += [("damage", fault.message) for fault in summary.damage]
     return [file, *(f"  {name:<9} {printable(text)}" for name, text in rows)]
 
 

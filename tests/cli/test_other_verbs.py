@@ -46,6 +46,23 @@ def test_info_counts_repeats(run: Run, clip_stream: Path, model: Path, media: Pa
     assert "repeats" not in run("info", clip_stream).stdout
 
 
+def test_info_tells_what_tokens_cost(run: Run, clip_stream: Path, model: Path, media: Path) -> None:
+    """What an ideal coder needs is what the runs hold, but for the few bytes that each ends with."""
+    values = json.loads(run("info", clip_stream, "--costs", "--model", model, "--json").stdout)
+    costs = values["costs"]
+    assert {kind: each["blocks"] for kind, each in costs.items()} == {"key": 3, "tube": 3}
+    for level, size in enumerate(values["bytes_by_level"]):
+        ideal = sum(each["bytes_by_level"][level] for each in costs.values())
+        assert ideal - 1 < size < ideal + 6 * 8
+    lines = run("info", "-", "--costs", "--model", model, stdin=clip_stream.read_bytes()).stdout.splitlines()
+    (keys,) = (line for line in lines if line.startswith("  keys "))
+    assert keys.startswith(f"  keys      3 coded, {sum(costs['key']['bytes_by_level']):,.0f} bytes: ")
+    assert sum(line.startswith("  tubes     3 coded, ") for line in lines) == 1
+    assert "costs" not in run("info", clip_stream).stdout
+    assert "the stream needs the model tiny" in run("info", clip_stream, "--costs", code=1).stderr
+    assert "--costs alone" in run("info", clip_stream, "--model", model, code=2).stderr
+
+
 def test_info_refuses(run: Run, tmp_path: Path, media: Path) -> None:
     assert "no such file" in run("info", tmp_path / "missing", code=1).stderr
     assert "is a folder" in run("info", tmp_path, code=1).stderr

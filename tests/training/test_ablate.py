@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bsqtrain import ablate, ablate_image, ablate_prior, ablate_video
+from bsqtrain import ablate, ablate_image, ablate_past, ablate_prior, ablate_video
 from bsqtrain.ablate_image import ARMS, TOKENIZER
+from bsqtrain.ablate_past import PAST_ARMS, PastSampler, PastTwin
 from bsqtrain.ablate_prior import PRIOR_ARMS, OrderedTwin, PriorArm
 from bsqtrain.ablate_video import VIDEO_ARMS
 from bsqtrain.measure_clips import SIDE
@@ -21,6 +22,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.prior import PriorConfig
 from bsqcodec.samples import picture
 from bsqcodec.tokenizer.ladder import Ladder, Memory
+from bsqcodec.tokenizer.motion import to_bits
 
 LEVELS = ((16, 8), (8, 10))
 
@@ -144,6 +146,74 @@ def test_what_bits_of_a_token_know_of_each_other(name: str) -> None:
         changed = (net.level_bits(1, tokens, None, None, rate, group)[0] != usual).tolist()
     assert changed[:3] == [False, False, True]
     assert any(changed[3:]) == (not arm.independent)
+
+
+def tube_clip(vectors_hw2: np.ndarray, tubes: int = 3) -> Clip:
+    """Random tokens of tubes of 1 frame whose vectors, in half pixels, are all these."""
+    source = np.random.default_rng(1)
+    vectors = torch.zeros(1, *vectors_hw2.shape[:2], 2, 2, dtype=torch.int64)
+    vectors[0, :, :, 0] = torch.from_numpy(vectors_hw2)
+    shapes = [(64 // level.stride, 64 // level.stride, level.bits) for level in ablate_past.TOKENIZER.levels]
+    blocks = [[source.integers(0, 2, shape, dtype=np.uint8) for shape in shapes] for _ in range(1 + tubes)]
+    for block in blocks[1:]:
+        block[1] = to_bits(vectors)[0].to(torch.uint8).numpy()
+    return Clip.from_bits(1000, 1000, blocks)
+
+
+def test_tokens_of_the_past_are_moved() -> None:
+    """A tube whose cells all come from 8 pixels further down sees, on the grid of stride 8, the row below."""
+    clip = tube_clip(np.broadcast_to([16, 0], (4, 4, 2)).astype(np.int64))
+    config = ablate_prior.small(tuple((level.stride, level.bits) for level in ablate_past.TOKENIZER.levels))
+    seen = {name: PastSampler(config, [clip], PAST_ARMS[name]).before(clip, 3) for name in PAST_ARMS}
+    for index, (last, moved) in enumerate(zip(seen["past"], seen["past-moved"], strict=True)):
+        if index > 1:
+            assert torch.equal(moved[:-1], last[1:])
+            assert torch.equal(moved[-1], last[-1])
+        else:
+            assert torch.equal(moved, last)
+    bits = seen["past"][4].shape[-1]
+    assert torch.equal(seen["past-both"][4][..., bits:], seen["past-moved"][4])
+    sampler = PastSampler(config, [clip], PAST_ARMS["past-two"])
+    assert torch.equal(sampler.before(clip, 3)[4][..., bits:], sampler.signs(clip, 1)[4])
+    assert not sampler.before(clip, 2)[4][..., bits:].any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PAST_ARMS)
+def test_what_tubes_see_of_the_past(name: str) -> None:
+    """Which blocks change what a tube costs."""
+    config = ablate_prior.small(tuple((level.stride, level.bits) for level in ablate_past.TOKENIZER.levels))
+    torch.manual_seed(0)
+    twin = PastTwin(config, PAST_ARMS[name])
+    for level in twin.levels:
+        torch.nn.init.normal_(level.node.weight)
+    clip = tube_clip(np.full((4, 4, 2), 3))
+
+    def cost(changed: int | None) -> float:
+        blocks = [
+            tuple(~level if number == changed and index != 1 else level for index, level in enumerate(block))
+            for number, block in enumerate(clip.blocks)
+        ]
+        other = replace(clip, blocks=tuple(blocks))
+        sampler = PastSampler(config, [other], PAST_ARMS[name])
+        return sum(ablate_past.held_bits(twin, sampler, [other], 3))
+
+    seen = {number for number in (0, 1, 2) if cost(number) != cost(None)}
+    assert seen == {"past-none": set(), "past-two": {1, 2}}.get(name, {2})
+
+
+def test_arms_of_the_past_are_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = [tube_clip(np.full((4, 4, 2), number)) for number in range(3)]
+    levels = tuple((level.stride, level.bits) for level in ablate_past.TOKENIZER.levels)
+    for name in ("some", "held"):
+        save_clips(tmp_path / f"{name}.npz", levels, clips)
+    given = ["past", "past-both", "--steps", "2", "--out", str(tmp_path / "out")]
+    caches = ["--tokens", str(tmp_path / "some.npz"), "--held", str(tmp_path / "held.npz")]
+    assert ablate.main([*given, *caches]) == 0
+    assert "| past-both | as they are, and moved | 2 |" in capsys.readouterr().out
+    other = ["--tokens", str(token_cache(tmp_path / "other.npz", 2)), *caches[2:]]
+    assert ablate.main(["past-two", *given[2:], *other]) == 1
+    assert "arms of the past are for tokens of the tokenizer base" in capsys.readouterr().err
 
 
 def test_arms_are_run_once(

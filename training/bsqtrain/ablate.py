@@ -28,9 +28,10 @@ import torch
 
 from bsqcodec.errors import BsqError, InputError
 from bsqcodec.tokenizer.ladder import Ladder
-from bsqtrain import ablate_video, clips, measure_clips, pictures
+from bsqtrain import ablate_past, ablate_prior, ablate_video, clips, measure_clips, pictures
 from bsqtrain.ablate_image import ARMS, RECIPE, SCHEDULE, TOKENIZER
-from bsqtrain.ablate_prior import PRIOR_ARMS, train_and_measure
+from bsqtrain.ablate_past import PAST_ARMS
+from bsqtrain.ablate_prior import PRIOR_ARMS
 from bsqtrain.ablate_video import VIDEO_ARMS
 from bsqtrain.engine import Budget, Trainer
 from bsqtrain.image import ImageTask
@@ -49,9 +50,10 @@ GOPS_JUDGED = (200, 500)
 GOP_PLACES = 6
 """Tubes of 4 frames that a held-out GOP has place for: 24 frames after the key frame."""
 TIMED_STEPS = 7
-BASES, PRIOR_BASES, VIDEO_BASES = (
+BASES, PRIOR_BASES, PAST_BASES, VIDEO_BASES = (
     ("base", "base-1", "base-2"),
     ("prior", "prior-1"),
+    ("past", "past-1"),
     ("tubes", "tubes-seed-1"),
 )
 
@@ -186,16 +188,22 @@ class Ablation:
         if self.tokens is None or self.held is None:
             raise InputError(f"{name}: an arm of the prior needs token caches: --tokens and --held")
         (levels, clips), (_, unseen) = load_clips(self.tokens), load_clips(self.held)
-        arm, budget = PRIOR_ARMS[name], Budget(steps=self.steps)
-        trainer, bpp, share = train_and_measure(arm, levels, clips, unseen, budget, self.out / name)
-        return _row(name, arm.change, trainer, level_bpp=bpp, level_share=share)
+        budget, out = Budget(steps=self.steps), self.out / name
+        if name in PAST_ARMS:
+            change = PAST_ARMS[name].change
+            found = ablate_past.train_and_measure(PAST_ARMS[name], levels, clips, unseen, budget, out)
+        else:
+            change = PRIOR_ARMS[name].change
+            found = ablate_prior.train_and_measure(PRIOR_ARMS[name], levels, clips, unseen, budget, out)
+        trainer, bpp, share = found
+        return _row(name, change, trainer, level_bpp=bpp, level_share=share)
 
     def run(self, names: Sequence[str]) -> list[Row]:
         """All rows in OUT, once the named arms that are not there have been run."""
         runs = (
             dict.fromkeys(ARMS, self.run_image)
             | dict.fromkeys(VIDEO_ARMS, self.run_video)
-            | dict.fromkeys(PRIOR_ARMS, self.run_prior)
+            | dict.fromkeys((*PRIOR_ARMS, *PAST_ARMS), self.run_prior)
         )
         unknown = [name for name in names if name not in runs]
         if unknown:
@@ -220,7 +228,7 @@ def _row(name: str, change: str, trainer: Trainer, **figures: Any) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: tokenizers, then priors; the last column is against the mean of the rows of the base."""
+    """Markdown: tokenizers, tubes, priors; the last column is against the mean of the rows of the base."""
     lines: list[str] = []
     pictured = [row for row in rows if row.points]
     if pictured:
@@ -256,9 +264,11 @@ def table(rows: Sequence[Row]) -> str:
                 f"| {ends[0]:.2f} {ends[-1]:.2f} | {costs} | {row.excess(base):+.1f} % |"
             )
         lines.append("")
-    coded = [row for row in rows if row.level_bpp]
-    if coded:
-        base = [row for row in coded if row.arm in PRIOR_BASES] or coded[:1]
+    for arms, bases in ((PRIOR_ARMS, PRIOR_BASES), (PAST_ARMS, PAST_BASES)):
+        coded = [row for row in rows if row.arm in arms]
+        if not coded:
+            continue
+        base = [row for row in coded if row.arm in bases] or coded[:1]
         lines += ["| arm | change | steps | seconds | bpp | share of raw bits | bits |", "|---" * 7 + "|"]
         for row in coded:
             shares = " ".join(f"{share:.3f}" for share in row.level_share)
@@ -266,13 +276,15 @@ def table(rows: Sequence[Row]) -> str:
                 f"| {row.arm} | {row.change} | {row.steps} | {row.seconds:.0f} | {sum(row.level_bpp):.4f} | "
                 f"{shares} | {row.excess(base):+.1f} % |"
             )
+        lines.append("")
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bsqtrain.ablate", description="Train and compare small variants.")
-    parser.add_argument("arms", nargs="*", metavar="ARM", help=", ".join([*ARMS, *VIDEO_ARMS, *PRIOR_ARMS]))
+    known = ", ".join([*ARMS, *VIDEO_ARMS, *PRIOR_ARMS, *PAST_ARMS])
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=known)
     parser.add_argument(
         "--data", nargs="+", type=Path, default=[], metavar="DIR", help="folders of pictures and clips"
     )

@@ -161,8 +161,7 @@ def train_and_measure(
     arm: PriorArm, levels: Levels, clips: Sequence[Clip], held: Sequence[Clip], budget: Budget, out: Path
 ) -> tuple[Trainer, tuple[float, ...], tuple[float, ...]]:
     """The trainer; of each level the bits per pixel, and per raw bit, of held-out key frames."""
-    usual = PriorConfig.preset(levels)
-    config = PriorConfig(tuple(replace(level, **SHAPE) for level in usual.levels))
+    config = small(levels)
     with chunks_of(arm.chunk):
         torch.manual_seed(arm.seed)
         twin = OrderedTwin(config, arm)
@@ -172,6 +171,18 @@ def train_and_measure(
         twin.load_state_dict(trainer.ema)
         found = [held_bits(twin, held[start : start + BATCH]) for start in range(0, len(held), BATCH)]
     pixels = sum(clip.rows * clip.columns * levels[0][0] ** 2 for clip in held)
+    return trainer, *shares(levels, found, pixels)
+
+
+def small(levels: Levels) -> PriorConfig:
+    """The shape of all arms."""
+    usual = PriorConfig.preset(levels)
+    return replace(usual, levels=tuple(replace(level, **SHAPE) for level in usual.levels))
+
+
+def shares(
+    levels: Levels, found: Sequence[Sequence[float]], pixels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of the bits of every level in several batches: those of each per pixel, and per raw bit."""
     bpp = tuple(sum(bits) / pixels for bits in zip(*found, strict=True))
-    share = tuple(each * stride**2 / bits for each, (stride, bits) in zip(bpp, levels, strict=True))
-    return trainer, bpp, share
+    return bpp, tuple(each * stride**2 / bits for each, (stride, bits) in zip(bpp, levels, strict=True))

@@ -165,24 +165,28 @@ class TokenSampler:
             block = 0
             if before is not None:
                 block = source.randint(2, len(clip.blocks) - 1) if before is BlockKind.TUBE else 1
-                earlier.append(self._crop(clip, block - 1, row, column, crop))
-            crops.append(self._crop(clip, block, row, column, crop))
+                earlier.append(self._crop(self.before(clip, block), row, column, crop))
+            crops.append(self._crop(self.signs(clip, block), row, column, crop))
             rates.append(clip.rate(block))
         stacked = [torch.stack(level) for level in zip(*crops, strict=True)]
         return Batch(
             stacked, [torch.stack(level) for level in zip(*earlier, strict=True)] if earlier else None, rates
         )
 
-    def _crop(self, clip: Clip, block: int, row: int, column: int, crop: int) -> list[Tensor]:
+    def _crop(self, grids: Sequence[Tensor], row: int, column: int, crop: int) -> list[Tensor]:
         result = []
-        for level, signs in zip(self.config.levels, self._signs(clip, block), strict=True):
+        for level, signs in zip(self.config.levels, grids, strict=True):
             ratio = self.config.levels[0].stride // level.stride
             part = signs[row * ratio : (row + crop) * ratio, column * ratio : (column + crop) * ratio]
             result.append(part)
         return result
 
-    def _signs(self, clip: Clip, block: int) -> list[Tensor]:
-        """The tokens of a block as -1 and +1, unpacked where they are first asked for."""
+    def before(self, clip: Clip, block: int) -> list[Tensor]:
+        """What a tube's prior sees of the past: the tokens of the block before it."""
+        return self.signs(clip, block - 1)
+
+    def signs(self, clip: Clip, block: int) -> list[Tensor]:
+        """The tokens of a block, per level H x W x L of -1 and +1, unpacked when first asked for."""
         key = (id(clip), block)
         if key not in self._unpacked:
             self._unpacked[key] = [

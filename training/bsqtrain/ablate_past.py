@@ -1,0 +1,190 @@
+"""Arms of `ablate` that change what a tube's prior sees of the past.
+
+    # B batch · H, W positions of a level · h, w cells of vectors · L bits per token
+
+Small float twins, without roundings, as those of `ablate_prior`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bsqcodec.blocks import BlockKind
+from bsqcodec.errors import InputError
+from bsqcodec.prior import PriorConfig
+from bsqcodec.prior.config import GROUPS
+from bsqcodec.tokenizer import motion
+from bsqcodec.tokenizer.config import CELL, PRESETS
+from bsqtrain.ablate_prior import CPU, RECIPE, SCHEDULE, shares, small
+from bsqtrain.engine import Budget, Trainer
+from bsqtrain.prior import PriorTask
+from bsqtrain.prior_layers import RESIDUAL_UNIT, SIGN_UNIT, Scaled
+from bsqtrain.prior_twin import LevelTwin, PriorTwin
+from bsqtrain.tokens import Clip, Levels, TokenSampler
+
+TOKENIZER = PRESETS["base"]
+
+
+@dataclass(frozen=True)
+class PastArm:
+    """see: of the levels of the block before a tube, given a sampler, a clip and the tube's number, what the
+    prior is to see; None: nothing. copies: how many tokens that is for one of a level."""
+
+    change: str
+    see: Callable[[PastSampler, Clip, int], list[Tensor]] | None
+    copies: int = 1
+    seed: int = 0
+
+
+class PastSampler(TokenSampler):
+    """Crops of tubes, and of what an arm sees of the past."""
+
+    def __init__(self, config: PriorConfig, clips: Sequence[Clip], arm: PastArm) -> None:
+        super().__init__(config, clips, BlockKind.TUBE)
+        self._arm = arm
+        self._seen: dict[tuple[int, int], list[Tensor]] = {}
+
+    def before(self, clip: Clip, block: int) -> list[Tensor]:
+        """See TokenSampler."""
+        if self._arm.see is None:
+            return super().before(clip, block)
+        key = (id(clip), block)
+        if key not in self._seen:
+            self._seen[key] = self._arm.see(self, clip, block)
+        return self._seen[key]
+
+
+def last(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
+    """The tokens of the block before, where they are."""
+    return sampler.signs(clip, block - 1)
+
+
+def moved(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
+    """The tokens of the block before, those finer than the vectors from where these point."""
+    before, number = last(sampler, clip, block), TOKENIZER.motion_level
+    assert number is not None
+    bits = (sampler.signs(clip, block)[number] > 0).long()
+    # From the middle of one tube to that of the next is as far as a tube's last frame moves.
+    frame = min(TOKENIZER.tube_length(clip.tube_rate), TOKENIZER.anchors) - 1
+    vectors_hw2 = motion.from_bits(bits[None])[0, :, :, frame]
+    strides = [level.stride for level in sampler.config.levels]
+    return [
+        level if index <= number else _from_where(level, vectors_hw2, strides[index])
+        for index, level in enumerate(before)
+    ]
+
+
+def _from_where(signs_HWL: Tensor, vectors_hw2: Tensor, stride: int) -> Tensor:
+    """Every token from as far away as its cell's vector points, rounded; the border goes on."""
+    H, W, _ = signs_HWL.shape
+    fine = CELL // stride
+    off = vectors_hw2.repeat_interleave(fine, 0).repeat_interleave(fine, 1)
+    off = (off / (motion.STEPS_PER_PIXEL * stride)).round().long()
+    rows = (torch.arange(H)[:, None] + off[..., 0]).clamp(0, H - 1)
+    columns = (torch.arange(W) + off[..., 1]).clamp(0, W - 1)
+    return signs_HWL[rows, columns]
+
+
+def both(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
+    """The tokens where they are, and moved."""
+    return _joined(last(sampler, clip, block), moved(sampler, clip, block))
+
+
+def two(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
+    """The tokens of the two blocks before; zeros where the second would be the key frame or none."""
+    near = last(sampler, clip, block)
+    far = sampler.signs(clip, block - 2) if block > 2 else [torch.zeros_like(level) for level in near]
+    return _joined(near, far)
+
+
+def _joined(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.cat(pair, -1) for pair in zip(first, second, strict=True)]
+
+
+PAST_ARMS = {
+    "past": PastArm("tokens of the block before, seed 0", last),
+    "past-1": PastArm("the same, seed 1", last, seed=1),
+    "past-none": PastArm("nothing of the past", None),
+    "past-moved": PastArm("the same, moved by the tube's vectors", moved),
+    "past-both": PastArm("as they are, and moved", both, copies=2),
+    "past-two": PastArm("tokens of the two blocks before", two, copies=2),
+}
+
+
+class PastTwin(PriorTwin):
+    """A tube's twin that sees an arm's past."""
+
+    def __init__(self, config: PriorConfig, arm: PastArm) -> None:
+        super().__init__(config, BlockKind.TUBE)
+        self._sees = arm.see is not None
+        for level in self.levels if arm.copies > 1 else ():
+            assert isinstance(level, LevelTwin)
+            for label, seen in level.after.items():
+                assert isinstance(seen, nn.ModuleList)
+                level.after[label] = nn.ModuleList(_wider(usual, arm.copies) for usual in seen)
+
+    def level_bits(
+        self,
+        index: int,
+        tokens: list[Tensor],
+        previous: list[Tensor] | None,
+        before: BlockKind | None,
+        rates_B: Tensor,
+        groups_B: Tensor,
+    ) -> Tensor:
+        """See PriorTwin."""
+        return super().level_bits(index, tokens, previous if self._sees else None, before, rates_B, groups_B)
+
+
+def _wider(usual: nn.Module, times: int) -> Scaled:
+    """With so many times the inputs, from scratch."""
+    assert isinstance(usual, Scaled)
+    outputs, inputs = usual.weight.shape
+    return Scaled(outputs, times * inputs, unit_in=SIGN_UNIT, unit_out=RESIDUAL_UNIT, gain=0.5)
+
+
+@torch.no_grad()
+def held_bits(twin: PastTwin, sampler: PastSampler, clips: Sequence[Clip], block: int) -> list[float]:
+    """Bits of every level on the tubes of this number in clips, which are of one size."""
+    twin.eval()
+    before = BlockKind.TUBE if block > 1 else BlockKind.KEY
+    grids = [sampler.signs(clip, block) for clip in clips]
+    tokens = [torch.stack(level) for level in zip(*grids, strict=True)]
+    grids = [sampler.before(clip, block) for clip in clips]
+    past = [torch.stack(level) for level in zip(*grids, strict=True)]
+    rates_B = torch.tensor([clip.tube_rate for clip in clips])
+    asked = [torch.full((len(clips),), group) for group in range(GROUPS)]
+
+    def bits(index: int) -> float:
+        """Of a level, all groups."""
+        costs = (twin.level_bits(index, tokens, past, before, rates_B, groups_B) for groups_B in asked)
+        return sum(float(cost.sum()) for cost in costs)
+
+    return [bits(index) for index in range(len(tokens))]
+
+
+def train_and_measure(
+    arm: PastArm, levels: Levels, clips: Sequence[Clip], held: Sequence[Clip], budget: Budget, out: Path
+) -> tuple[Trainer, tuple[float, ...], tuple[float, ...]]:
+    """The trainer; of each level the bits per pixel of a block, and per raw bit, of held-out tubes."""
+    if levels != tuple((level.stride, level.bits) for level in TOKENIZER.levels):
+        raise InputError(f"levels {levels}: arms of the past are for tokens of the tokenizer base")
+    config = small(levels)
+    torch.manual_seed(arm.seed)
+    twin = PastTwin(config, arm)
+    task = PriorTask(twin, PastSampler(config, clips, arm), RECIPE, CPU, arm.seed)
+    trainer = Trainer(task, SCHEDULE, budget, out, compile=False)
+    trainer.run()
+    twin.load_state_dict(trainer.ema)
+    sampler = PastSampler(config, held, arm)
+    found, pixels = [], 0
+    for block in range(1, max(len(clip.blocks) for clip in held)):
+        some = [clip for clip in held if len(clip.blocks) > block]
+        found.append(held_bits(twin, sampler, some, block))
+        pixels += sum(clip.rows * clip.columns * levels[0][0] ** 2 for clip in some)
+    return trainer, *shares(levels, found, pixels)
