@@ -268,11 +268,22 @@ def moving_clip(frames: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", ["tubes", "frames-4", "frames-1", "memory-none", "memory-carried", "trained-4", "moving-all"]
+    "name",
+    [
+        "tubes",
+        "frames-8",
+        "frames-4",
+        "frames-1",
+        "frame-by-frame",
+        "memory-none",
+        "memory-carried",
+        "trained-4",
+        "moving-all",
+    ],
 )
 def test_arms_of_tubes_train(name: str, key_frames: Path) -> None:
     arm = VIDEO_ARMS[name]
-    task = ablate_video.video_task(arm, key_frames, [moving_clip(21)], [picture()])
+    task = ablate_video.video_task(arm, key_frames, [moving_clip(25)], [picture()])
     loss, _ = task.objective(*task.batch(0, 0, 0.5))
     loss.backward()
     ends = task.model.ends["tube"]
@@ -286,7 +297,20 @@ def test_arms_of_tubes_train(name: str, key_frames: Path) -> None:
 def test_every_arm_of_tubes_is_a_change() -> None:
     for name, arm in VIDEO_ARMS.items():
         changed = replace(ablate_video.RECIPE, **arm.recipe) != ablate_video.RECIPE
-        assert changed or arm.alter is not None or arm.seed or name == "tubes", name
+        other = arm.tokenizer or arm.network is not Ladder or arm.alter is not None or arm.seed
+        assert changed or other or name == "tubes", name
+
+
+@torch.no_grad()
+def test_frame_by_frame_begins_as_the_mean_of_its_frames(key_frames: Path) -> None:
+    ladder = ablate_video.start(key_frames, VIDEO_ARMS["frame-by-frame"])
+    one, other, moved = torch.rand(3, 1, 1, 3, 64, 64)
+    rate = torch.zeros(1, 1)
+
+    def at8(*frames: Tensor) -> Tensor:
+        return ladder.features(BlockKind.TUBE, torch.cat(frames, 1), rate, torch.cat([moved, moved], 1))[8]
+
+    assert torch.allclose(at8(one, other), (at8(one, one) + at8(other, other)) / 2, atol=1e-5)
 
 
 @torch.no_grad()

@@ -16,15 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bsqcodec.tokenizer.ladder import Ladder
-from bsqcodec.tokenizer.layers import MemoryAttention
+from bsqcodec.blocks import BlockKind
+from bsqcodec.tokenizer.config import TokenizerConfig
+from bsqcodec.tokenizer.ladder import Ends, Ladder
+from bsqcodec.tokenizer.layers import MemoryAttention, space_to_depth
 from bsqtrain import ablate_image
 from bsqtrain.clips import ClipSampler, MixedSampler, MovingPictures
 from bsqtrain.engine import Schedule, load_checkpoint
 from bsqtrain.video import VideoRecipe, VideoTask
 
 TOKENIZER = replace(ablate_image.TOKENIZER, motion_level=1)
-LENGTHS = {4: (1.0, 0.0, 0.0), 2: (0.0, 1.0, 0.0), 1: (0.0, 0.0, 1.0)}
+LENGTHS = {8: (1.0, 0.0, 0.0, 0.0), 4: (1.0, 0.0, 0.0), 2: (0.0, 1.0, 0.0), 1: (0.0, 0.0, 1.0)}
 RECIPE = VideoRecipe(
     batch=2,
     tubes=2,
@@ -40,10 +42,13 @@ SCHEDULE = Schedule(1e-3, muon_learning_rate=2e-3, warmup_steps=20, ema_decay=0.
 
 @dataclass(frozen=True)
 class VideoArm:
-    """One change of the base: fields of its recipe, or of the network once built."""
+    """One change of the base: fields of its recipe or of its tokenizer, the network, or what is done to it
+    once built."""
 
     change: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    network: type[Ladder] = Ladder
     alter: Callable[[Ladder], None] | None = None
     seed: int = 0
 
@@ -72,6 +77,35 @@ class Carried(nn.Module):
         return self.carry(self.norm_memory(memory_BHWD))  # type: ignore[no-any-return]
 
 
+class FrameByFrame(Ladder):
+    """Each of a tube's two frames has features of its own at stride 8; they are merged on the way to 16."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__(config)
+        d8 = config.width[0]
+        self.merge = nn.Linear(2 * d8, d8, bias=False)
+        with torch.no_grad():
+            self.merge.weight.copy_(torch.eye(d8).repeat(1, 2) / 2)
+
+    def features(
+        self, kind: BlockKind, frames_BTCHW: Tensor, log_lambda_B1: Tensor, moved_BTCHW: Tensor | None
+    ) -> dict[int, Tensor]:
+        """See Ladder."""
+        if moved_BTCHW is None:
+            return super().features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
+        c8, c16, c32 = self.encoder_rate(log_lambda_B1)
+        ends = self.ends[kind.label]
+        assert isinstance(ends, Ends)
+        bias = ends.for_frames(c8, ends.stem_shorter, moved_BTCHW)
+        each = [
+            ends.encode8(ends.enter(ends.stem, *pair) + bias)
+            for pair in zip(torch.split(frames_BTCHW, 1, 1), torch.split(moved_BTCHW, 1, 1), strict=True)
+        ]
+        x8 = self.merge(torch.cat(each, -1))
+        x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
+        return {8: x8, 16: x16, 32: self.encode32(self.down32(space_to_depth(x16, 2)) + c32)}
+
+
 def memory_at(strides: Collection[int], ladder: Ladder) -> None:
     """The memory's features at these strides alone; the moved frames stay."""
     for stride in ladder.recall:
@@ -91,6 +125,8 @@ VIDEO_ARMS = {
     "tubes-seed-1": VideoArm("the same, seed 1", seed=1),
     "frames-4": VideoArm("tubes of 4 frames", {"lengths": LENGTHS[4]}),
     "frames-1": VideoArm("tubes of 1 frame", {"lengths": LENGTHS[1]}),
+    "frames-8": VideoArm("tubes of 8 frames", {"lengths": LENGTHS[8]}, {"tube_frames": 8}),
+    "frame-by-frame": VideoArm("features at stride 8 of each frame, then merged", network=FrameByFrame),
     "memory-none": VideoArm("no features of the past, moved frames alone", alter=partial(memory_at, ())),
     "memory-16": VideoArm("features of the past at stride 16 alone", alter=partial(memory_at, (16,))),
     "memory-carried": VideoArm("features moved, no attention to them", alter=without_attention),
@@ -105,9 +141,9 @@ VIDEO_ARMS = {
 }
 
 
-def start(path: Path) -> Ladder:
-    """The small tokenizer with the key frames of an arm `base`, its checkpoint; tubes begin with them."""
-    ladder = Ladder(TOKENIZER)
+def start(path: Path, arm: VideoArm) -> Ladder:
+    """The arm's small tokenizer. Key frames are those of an arm `base`, its checkpoint; tubes begin so."""
+    ladder = arm.network(replace(TOKENIZER, **arm.tokenizer))
     usual = ladder.state_dict()
     trained = {k: v for k, v in load_checkpoint(path)["ema"].items() if not k.startswith("ends.tube.")}
     ladder.load_state_dict(usual | trained)
@@ -120,7 +156,7 @@ def video_task(
 ) -> VideoTask:
     """What trains an arm. path: see `start`."""
     torch.manual_seed(arm.seed)
-    ladder = start(path)
+    ladder = start(path, arm)
     if arm.alter is not None:
         arm.alter(ladder)
     recipe = replace(RECIPE, **arm.recipe)
