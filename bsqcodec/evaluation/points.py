@@ -1,7 +1,7 @@
 """Results of trials as curves: one point a setting, the mean over the pictures or clips of the set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.measures import Measure, clip_figures, mean, set_figures
@@ -70,14 +70,28 @@ def compare(results: Sequence[Result], failures: Sequence[Failure], codecs: Sequ
     return Compared(curves, items, left_out, kept)
 
 
+def of_item(compared: Compared, item: str) -> tuple[Curve, ...]:
+    """All codecs' curves of one item alone."""
+    results = [result for result in compared.results if result.item == item]
+    return tuple(
+        replace(curve, points=_measured(curve.codec, [point.value for point in curve.points], results))
+        for curve in compared.curves
+    )
+
+
 def _curve(codec: Codec, results: Sequence[Result]) -> Curve:
+    points = _measured(codec.name, codec.knob.values, results)
+    return Curve(codec.name, codec.knob.name, points, codec.describe(), codec.version())
+
+
+def _measured(codec: str, values: Iterable[float], results: Sequence[Result]) -> tuple[Point, ...]:
+    """A point for each of the values that there are results of."""
     points = []
-    for value in codec.knob.values:
-        here = [result for result in results if result.codec == codec.name and result.value == value]
+    for value in values:
+        here = [result for result in results if result.codec == codec and result.value == value]
         if here:
             points.append(_point(value, here))
-    points.sort(key=lambda point: point.bpp)
-    return Curve(codec.name, codec.knob.name, tuple(points), codec.describe(), codec.version())
+    return tuple(sorted(points, key=lambda point: point.bpp))
 
 
 def _point(value: float, results: Sequence[Result]) -> Point:

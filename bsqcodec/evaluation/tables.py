@@ -9,10 +9,14 @@ from typing import Any
 
 from bsqcodec.evaluation.bdrate import FEWEST_POINTS, BdRate, bd_rate
 from bsqcodec.evaluation.measures import DRAWN, Measure, clip_figures
-from bsqcodec.evaluation.points import Compared, Curve, Point, at_rate
+from bsqcodec.evaluation.points import Compared, Curve, Point, at_rate, of_item
 from bsqcodec.evaluation.runner import Failure
 
 TEST_CODEC = "bsqc"
+MOST_ITEMS = 12
+"""Sets of no more items than this are shown item by item as well."""
+EACH_ON = (Measure.PSNR_RGB, Measure.MS_SSIM_DB)
+"""Measures of which every item has its BD-rates."""
 COLUMNS = (*DRAWN, Measure.CIEDE2000, Measure.LPIPS, Measure.VMAF)
 SHORT = {
     Measure.PSNR_RGB: "PSNR-RGB",
@@ -71,6 +75,12 @@ class Evaluation:
     def anchors(self) -> tuple[Curve, ...]:
         return tuple(curve for curve in self.compared.curves if curve not in self.tested)
 
+    @property
+    def each(self) -> dict[str, tuple[Curve, ...]]:
+        """The curves of every item, of sets that are small enough for a reader to look at each."""
+        items = self.compared.items
+        return {item: of_item(self.compared, item) for item in items} if 1 < len(items) <= MOST_ITEMS else {}
+
     def bd_rates(self) -> list[BdRate]:
         """Of every tested codec against every anchor and published curve, on every measure."""
         found = []
@@ -92,6 +102,8 @@ def summary(evaluation: Evaluation) -> str:
     if evaluation.anchors:
         parts += ["", f"## At the rates of {_names(evaluation.tested)}", "", *_equal_rate(evaluation)]
         parts += ["", "## BD-rate", "", *_bd_rates(evaluation)]
+        if evaluation.each:
+            parts += ["", f"## BD-rate of each {unit[:-1]}", "", *_bd_rates_of_each(evaluation)]
     parts += ["", "## Seconds", "", *_times(evaluation)]
     if evaluation.published:
         parts += ["", "## Published, not run", "", *_published(evaluation.published)]
@@ -161,6 +173,19 @@ def _bd_rates(evaluation: Evaluation) -> list[str]:
         rows.append(row)
     header = ["codec", "against", "measure", "Akima", "PCHIP", "over"]
     return ["Negative: smaller files at equal quality.", "", *table(header, rows)]
+
+
+def _bd_rates_of_each(evaluation: Evaluation) -> list[str]:
+    measures = [measure for measure in EACH_ON if measure in evaluation.columns]
+    pairs = [(test.codec, anchor.codec) for test in evaluation.tested for anchor in evaluation.anchors]
+    rows = []
+    for item, curves in evaluation.each.items():
+        known = {curve.codec: curve for curve in curves}
+        for measure in measures:
+            found = [bd_rate(known[anchor], known[test], measure) for test, anchor in pairs]
+            rows.append([item, SHORT[measure], *(_percent(rate.akima) for rate in found)])
+    header = ["item", "measure", *(f"{test} against {anchor}" for test, anchor in pairs)]
+    return ["Akima; - where the curves overlap too little.", "", *table(header, rows)]
 
 
 def _times(evaluation: Evaluation) -> list[str]:

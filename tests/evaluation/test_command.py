@@ -24,7 +24,7 @@ def test_a_folder_of_pictures_from_end_to_end(thumbnails: Path, tmp_path: Path) 
     assert "66 of 66 trials, 0 from the cache" in first.stderr
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"summary.md", "points.csv", "points.json", "report.html", "compressai/jpeg.json"} <= names
-    assert {"rd_psnr_rgb.svg", "rd_psnr_rgb.png", "rd_ssim.svg"} <= names
+    assert {"rd_psnr_rgb.svg", "rd_psnr_rgb.png", "rd_ssim.svg", "rd_psnr_rgb_each.png"} <= names
     assert not any(name.endswith(".part") for name in names)
     assert len(list(csv.DictReader((out / "points.csv").read_text().splitlines()))) == 88
     second = bsqc(*command, "--no-plots", "--pictures", 0)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from bsqcodec.evaluation.bdrate import bd_rate
 from bsqcodec.evaluation.codecs import Codec
 from bsqcodec.evaluation.measures import FrameScore, Measure, clip_figures, set_figures
-from bsqcodec.evaluation.points import Curve, Point, at_rate, compare
+from bsqcodec.evaluation.points import Curve, Point, at_rate, compare, of_item
 from bsqcodec.evaluation.published import DRAWN, published_curves
 from bsqcodec.evaluation.runner import Failure
 from bsqcodec.evaluation.stills import PillowCodec
@@ -159,6 +160,24 @@ def test_summary_names_settings_points_bd_rates_and_machine(evaluation: Evaluati
     )
     assert "On a machine." in text
     assert "Means over 2 pictures" in text
+
+
+def test_each_item_of_a_small_set_has_a_bd_rate_of_its_own(make_result: MakeResult) -> None:
+    results = [
+        make_result(item, codec.name, value, size=int(factor * 100 * 2**place), mse=200 / 2**place)
+        for item, worse in (("a", 2), ("b", 4))
+        for codec, factor in ((JPEG, worse), (WEBP, 1.0))
+        for place, value in enumerate(codec.knob.values[:5])
+    ]
+    evaluation = Evaluation("A set", compare(results, [], CODECS), (), (), (), False)
+    assert [curve.points[0].bpp for curve in of_item(evaluation.compared, "b")] == [0.32, 0.08]
+    text = summary(evaluation)
+    assert "## BD-rate of each picture" in text
+    assert "| item | measure | jpeg against webp |" in text
+    assert "| a | PSNR-RGB | +100.0 % |" in text
+    assert "| b | PSNR-RGB | +300.0 % |" in text
+    one = compare([result for result in results if result.item == "a"], [], CODECS)
+    assert "of each" not in summary(replace(evaluation, compared=one))
 
 
 def test_csv_has_every_trial_and_the_means(evaluation: Evaluation) -> None:
