@@ -61,16 +61,16 @@ def _draw_each(evaluation: Evaluation, measure: Measure, folder: Path) -> list[P
     each = evaluation.each
     rows = -(-(len(each) + 1) // PANELS)
     picture = _figure((INCHES[0], rows * INCHES[0] / PANELS))
-    panels = picture.subplots(rows, PANELS, squeeze=False).flat
+    panels = list(picture.subplots(rows, PANELS, squeeze=False).flat)
     for axes, (item, curves) in zip(panels, each.items(), strict=False):
         _plot(axes, curves, measure, _furthest(evaluation, curves, measure))
         _label(axes, evaluation)
         axes.set_title(item, fontsize=8)
         axes.tick_params(labelsize=7)
         handles, labels = axes.get_legend_handles_labels()
-    for axes in panels:
+    for axes in panels[len(each) :]:
         axes.set_axis_off()
-    axes.legend(handles, labels, fontsize=7, loc="center")
+    panels[-1].legend(handles, labels, fontsize=7, loc="center")
     picture.suptitle(f"{evaluation.title}: {measure.label}", fontsize=10)
     return _saved(picture, folder / f"rd_{measure.value}_each")
 
