@@ -27,7 +27,7 @@ KEY_RATE_BONUS = 350
 """Rate index that a key frame has above the tubes that draw on it (lambda about a sixth of theirs): found on
 GOPs of 17 frames (training/LOG.md)."""
 
-SHORTER_TUBES_FROM = (150, 510)
+SHORTER_TUBES_FROM = (150, 470)
 """Rate indices from which a tube holds half as many frames as it has places for, and a quarter: where J of
 held-out GOPs is lower so (training/LOG.md)."""
 
