@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from bsqcodec.evaluation.bdrate import FEWEST_POINTS, BdRate, bd_rate
@@ -75,7 +76,7 @@ class Evaluation:
     def anchors(self) -> tuple[Curve, ...]:
         return tuple(curve for curve in self.compared.curves if curve not in self.tested)
 
-    @property
+    @cached_property
     def each(self) -> dict[str, tuple[Curve, ...]]:
         """The curves of every item, of sets that are small enough for a reader to look at each."""
         items = self.compared.items

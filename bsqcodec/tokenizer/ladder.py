@@ -296,12 +296,16 @@ class Ladder(nn.Module):
         a tube's look like by its vectors."""
         c8, c16, c32 = self.encoder_rate(log_lambda_B1)
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
+        bias = ends.for_frames(c8, ends.stem_shorter, moved_BTCHW)
         parts = [frames_BTCHW] if moved_BTCHW is None else [frames_BTCHW, moved_BTCHW]
-        x8 = ends.enter(ends.stem, *parts) + ends.for_frames(c8, ends.stem_shorter, moved_BTCHW)
-        x8 = ends.encode8(x8)
+        x8 = self.finest(ends, parts, bias)
         x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
         x32 = self.encode32(self.down32(space_to_depth(x16, 2)) + c32)
         return {8: x8, 16: x16, 32: x32}
+
+    def finest(self, ends: Ends, parts_BTCHW: Sequence[Tensor], bias: Tensor) -> Tensor:
+        """Encoder features at stride 8. parts: the frames, and a tube's moved ones."""
+        return ends.encode8(ends.enter(ends.stem, *parts_BTCHW) + bias)  # type: ignore[no-any-return]
 
     def forward(
         self,

@@ -17,12 +17,10 @@ from torch import Tensor, nn
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
 from bsqcodec.prior import PriorConfig
-from bsqcodec.prior.config import GROUPS
 from bsqcodec.tokenizer import motion
-from bsqcodec.tokenizer.config import CELL, PRESETS
-from bsqtrain.ablate_prior import CPU, RECIPE, SCHEDULE, shares, small
+from bsqcodec.tokenizer.config import PRESETS
+from bsqtrain.ablate_prior import bits_by_level, shares, small, trained
 from bsqtrain.engine import Budget, Trainer
-from bsqtrain.prior import PriorTask
 from bsqtrain.prior_layers import RESIDUAL_UNIT, SIGN_UNIT, Scaled
 from bsqtrain.prior_twin import LevelTwin, PriorTwin
 from bsqtrain.tokens import Clip, Levels, TokenSampler
@@ -33,10 +31,10 @@ TOKENIZER = PRESETS["base"]
 @dataclass(frozen=True)
 class PastArm:
     """see: of the levels of the block before a tube, given a sampler, a clip and the tube's number, what the
-    prior is to see; None: nothing. copies: how many tokens that is for one of a level."""
+    prior is to see. copies: how many tokens that is for one of a level."""
 
     change: str
-    see: Callable[[PastSampler, Clip, int], list[Tensor]] | None
+    see: Callable[[PastSampler, Clip, int], list[Tensor]]
     copies: int = 1
     seed: int = 0
 
@@ -51,8 +49,6 @@ class PastSampler(TokenSampler):
 
     def before(self, clip: Clip, block: int) -> list[Tensor]:
         """See TokenSampler."""
-        if self._arm.see is None:
-            return super().before(clip, block)
         key = (id(clip), block)
         if key not in self._seen:
             self._seen[key] = self._arm.see(self, clip, block)
@@ -62,6 +58,11 @@ class PastSampler(TokenSampler):
 def last(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
     """The tokens of the block before, where they are."""
     return sampler.signs(clip, block - 1)
+
+
+def nothing(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
+    """Zeros in place of tokens: they add nothing."""
+    return [torch.zeros_like(level) for level in last(sampler, clip, block)]
 
 
 def moved(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
@@ -81,13 +82,9 @@ def moved(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
 
 def _from_where(signs_HWL: Tensor, vectors_hw2: Tensor, stride: int) -> Tensor:
     """Every token from as far away as its cell's vector points, rounded; the border goes on."""
-    H, W, _ = signs_HWL.shape
-    fine = CELL // stride
-    off = vectors_hw2.repeat_interleave(fine, 0).repeat_interleave(fine, 1)
-    off = (off / (motion.STEPS_PER_PIXEL * stride)).round().long()
-    rows = (torch.arange(H)[:, None] + off[..., 0]).clamp(0, H - 1)
-    columns = (torch.arange(W) + off[..., 1]).clamp(0, W - 1)
-    return signs_HWL[rows, columns]
+    whole = (vectors_hw2 / (motion.STEPS_PER_PIXEL * stride)).round() * stride
+    found = motion.moved_features(signs_HWL[None].float(), whole[None], stride)[0]
+    return found.round().to(signs_HWL.dtype)
 
 
 def both(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
@@ -98,7 +95,7 @@ def both(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
 def two(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
     """The tokens of the two blocks before; zeros where the second would be the key frame or none."""
     near = last(sampler, clip, block)
-    far = sampler.signs(clip, block - 2) if block > 2 else [torch.zeros_like(level) for level in near]
+    far = sampler.signs(clip, block - 2) if block > 2 else nothing(sampler, clip, block)
     return _joined(near, far)
 
 
@@ -109,7 +106,7 @@ def _joined(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
 PAST_ARMS = {
     "past": PastArm("tokens of the block before, seed 0", last),
     "past-1": PastArm("the same, seed 1", last, seed=1),
-    "past-none": PastArm("nothing of the past", None),
+    "past-none": PastArm("nothing of the past", nothing),
     "past-moved": PastArm("the same, moved by the tube's vectors", moved),
     "past-both": PastArm("as they are, and moved", both, copies=2),
     "past-two": PastArm("tokens of the two blocks before", two, copies=2),
@@ -121,24 +118,11 @@ class PastTwin(PriorTwin):
 
     def __init__(self, config: PriorConfig, arm: PastArm) -> None:
         super().__init__(config, BlockKind.TUBE)
-        self._sees = arm.see is not None
         for level in self.levels if arm.copies > 1 else ():
             assert isinstance(level, LevelTwin)
             for label, seen in level.after.items():
                 assert isinstance(seen, nn.ModuleList)
                 level.after[label] = nn.ModuleList(_wider(usual, arm.copies) for usual in seen)
-
-    def level_bits(
-        self,
-        index: int,
-        tokens: list[Tensor],
-        previous: list[Tensor] | None,
-        before: BlockKind | None,
-        rates_B: Tensor,
-        groups_B: Tensor,
-    ) -> Tensor:
-        """See PriorTwin."""
-        return super().level_bits(index, tokens, previous if self._sees else None, before, rates_B, groups_B)
 
 
 def _wider(usual: nn.Module, times: int) -> Scaled:
@@ -157,15 +141,7 @@ def held_bits(twin: PastTwin, sampler: PastSampler, clips: Sequence[Clip], block
     tokens = [torch.stack(level) for level in zip(*grids, strict=True)]
     grids = [sampler.before(clip, block) for clip in clips]
     past = [torch.stack(level) for level in zip(*grids, strict=True)]
-    rates_B = torch.tensor([clip.tube_rate for clip in clips])
-    asked = [torch.full((len(clips),), group) for group in range(GROUPS)]
-
-    def bits(index: int) -> float:
-        """Of a level, all groups."""
-        costs = (twin.level_bits(index, tokens, past, before, rates_B, groups_B) for groups_B in asked)
-        return sum(float(cost.sum()) for cost in costs)
-
-    return [bits(index) for index in range(len(tokens))]
+    return bits_by_level(twin, tokens, past, before, [clip.tube_rate for clip in clips])
 
 
 def train_and_measure(
@@ -177,10 +153,7 @@ def train_and_measure(
     config = small(levels)
     torch.manual_seed(arm.seed)
     twin = PastTwin(config, arm)
-    task = PriorTask(twin, PastSampler(config, clips, arm), RECIPE, CPU, arm.seed)
-    trainer = Trainer(task, SCHEDULE, budget, out, compile=False)
-    trainer.run()
-    twin.load_state_dict(trainer.ema)
+    trainer = trained(twin, PastSampler(config, clips, arm), arm.seed, budget, out)
     sampler = PastSampler(config, held, arm)
     found, pixels = [], 0
     for block in range(1, max(len(clip.blocks) for clip in held)):

@@ -149,12 +149,34 @@ def held_bits(twin: OrderedTwin, clips: Sequence[Clip]) -> list[float]:
         order.signs(np.unpackbits(part, axis=-1, count=level.bits))
         for part, level in zip(packed, levels, strict=True)
     ]
-    rates_B = torch.tensor([clip.key_rate for clip in clips])
-    asked = [torch.full((len(clips),), group) for group in range(GROUPS)]
-    return [
-        sum(float(twin.level_bits(index, tokens, None, None, rates_B, groups_B).sum()) for groups_B in asked)
-        for index in range(len(levels))
-    ]
+    return bits_by_level(twin, tokens, None, None, [clip.key_rate for clip in clips])
+
+
+def bits_by_level(
+    twin: PriorTwin,
+    tokens: list[Tensor],
+    previous: list[Tensor] | None,
+    before: BlockKind | None,
+    rates: Sequence[int],
+) -> list[float]:
+    """What the blocks of a batch cost, all groups; see `PriorTwin.level_bits`."""
+    rates_B = torch.tensor(rates)
+    asked = [torch.full_like(rates_B, group) for group in range(GROUPS)]
+
+    def bits(index: int) -> float:
+        costs = (twin.level_bits(index, tokens, previous, before, rates_B, groups_B) for groups_B in asked)
+        return sum(float(cost.sum()) for cost in costs)
+
+    return [bits(index) for index in range(len(tokens))]
+
+
+def trained(twin: PriorTwin, sampler: TokenSampler, seed: int, budget: Budget, out: Path) -> Trainer:
+    """The trainer after its run; the twin becomes its average."""
+    task = PriorTask(twin, sampler, RECIPE, CPU, seed)
+    trainer = Trainer(task, SCHEDULE, budget, out, compile=False)
+    trainer.run()
+    twin.load_state_dict(trainer.ema)
+    return trainer
 
 
 def train_and_measure(
@@ -165,10 +187,7 @@ def train_and_measure(
     with chunks_of(arm.chunk):
         torch.manual_seed(arm.seed)
         twin = OrderedTwin(config, arm)
-        task = PriorTask(twin, TokenSampler(config, clips, BlockKind.KEY), RECIPE, CPU, arm.seed)
-        trainer = Trainer(task, SCHEDULE, budget, out, compile=False)
-        trainer.run()
-        twin.load_state_dict(trainer.ema)
+        trainer = trained(twin, TokenSampler(config, clips, BlockKind.KEY), arm.seed, budget, out)
         found = [held_bits(twin, held[start : start + BATCH]) for start in range(0, len(held), BATCH)]
     pixels = sum(clip.rows * clip.columns * levels[0][0] ** 2 for clip in held)
     return trainer, *shares(levels, found, pixels)

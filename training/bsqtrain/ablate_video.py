@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bsqcodec.blocks import BlockKind
 from bsqcodec.tokenizer.config import TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ends, Ladder
-from bsqcodec.tokenizer.layers import MemoryAttention, space_to_depth
+from bsqcodec.tokenizer.layers import MemoryAttention
 from bsqtrain import ablate_image
 from bsqtrain.clips import ClipSampler, MixedSampler, MovingPictures
 from bsqtrain.engine import Schedule, load_checkpoint
@@ -87,23 +86,14 @@ class FrameByFrame(Ladder):
         with torch.no_grad():
             self.merge.weight.copy_(torch.eye(d8).repeat(1, 2) / 2)
 
-    def features(
-        self, kind: BlockKind, frames_BTCHW: Tensor, log_lambda_B1: Tensor, moved_BTCHW: Tensor | None
-    ) -> dict[int, Tensor]:
+    def finest(self, ends: Ends, parts_BTCHW: Sequence[Tensor], bias: Tensor) -> Tensor:
         """See Ladder."""
-        if moved_BTCHW is None:
-            return super().features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
-        c8, c16, c32 = self.encoder_rate(log_lambda_B1)
-        ends = self.ends[kind.label]
-        assert isinstance(ends, Ends)
-        bias = ends.for_frames(c8, ends.stem_shorter, moved_BTCHW)
-        each = [
-            ends.encode8(ends.enter(ends.stem, *pair) + bias)
-            for pair in zip(torch.split(frames_BTCHW, 1, 1), torch.split(moved_BTCHW, 1, 1), strict=True)
-        ]
-        x8 = self.merge(torch.cat(each, -1))
-        x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
-        return {8: x8, 16: x16, 32: self.encode32(self.down32(space_to_depth(x16, 2)) + c32)}
+        if ends.frames == 1:
+            return super().finest(ends, parts_BTCHW, bias)
+        pairs = zip(*(torch.split(part, 1, 1) for part in parts_BTCHW), strict=True)
+        return self.merge(  # type: ignore[no-any-return]
+            torch.cat([super(FrameByFrame, self).finest(ends, pair, bias) for pair in pairs], -1)
+        )
 
 
 def memory_at(strides: Collection[int], ladder: Ladder) -> None:
