@@ -56,7 +56,7 @@ def test_an_interrupted_decode_leaves_nothing_behind(
     start: Start, run: Run, long_clip: Path, raw_model: Path, tmp_path: Path
 ) -> None:
     stream = tmp_path / "in.bsq"
-    run("encode", long_clip, stream, "--model", raw_model, "--frames", 100)
+    run("encode", long_clip, stream, "--model", raw_model, "--frames", 500)
     process = start("decode", stream, tmp_path / "out.mkv", "--model", raw_model)
     wait_for(process, lambda: len(list(tmp_path.iterdir())) > 1)
     process.send_signal(signal.SIGINT)
