@@ -5,7 +5,8 @@
 A vector says where in the frame before the tube a cell of one of its frames comes from, in half pixels, rows
 then columns, -128..127. There is one for each of A anchors, frames at equal distances of which the last is
 one; vectors of the frames between are interpolated, with 0 for the frame before the tube. A tube of fewer
-frames than anchors has those of its frames as its first, and the rest lies on the line. The bits of all
+frames than anchors has those of its frames as its first, and the rest lies on the line. Half way between
+pixels the frame is what H.264's six taps make of it, and between those places it is bilinear. The bits of all
 vectors of a cell are a token of the tube's motion level (`TokenizerConfig.motion_level`). Networks do not
 choose them: the encoder searches them (motion_search.py).
 
@@ -29,6 +30,11 @@ from torch.nn import functional as F
 from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
 
 STEPS_PER_PIXEL = 2
+
+BEYOND = 3
+"""Pixels beyond a frame's border from which on all places between pixels are the border's."""
+
+_TAPS = 6
 
 
 def wrapped(numbers: Tensor) -> Tensor:
@@ -114,6 +120,24 @@ def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
     return torch.stack([torch.lerp(anchors[..., a, :], anchors[..., a + 1, :], p - a) for a, p in between], 1)
 
 
+def half_pixels(x_BCHW: Tensor) -> Tensor:
+    """A frame with the places half way between its pixels, (B, C, 4, H + 2 * BEYOND, W + 2 * BEYOND).
+
+    Four planes: the pixels, those half a pixel to the right of each, below each, and both. H.264's filter
+    (1, -5, 20, 20, -5, 1) / 32, along the rows, then along the columns (ITU-T H.264, 8.4.2.2.1), unrounded.
+    """
+    before, after = _TAPS // 2 - 1, _TAPS // 2
+    padded = F.pad(x_BCHW, (BEYOND + before, BEYOND + after) * 2, mode="replicate")
+    rows = torch.stack([padded[..., before:-after], _half_way(padded, -1)], 2)
+    return torch.stack([rows[..., before:-after, :], _half_way(rows, -2)], 2).flatten(2, 3)
+
+
+def _half_way(x: Tensor, dim: int) -> Tensor:
+    count = x.shape[dim] - _TAPS + 1
+    a, b, c, d, e, f = (x.narrow(dim, tap, count) for tap in range(_TAPS))
+    return (c + d).mul_(20 / 32).sub_(b + e, alpha=5 / 32).add_(a + f, alpha=1 / 32)
+
+
 def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
     """The frame as the vectors move it, (B, T, C, H, W), float32.
 
@@ -134,38 +158,54 @@ def _blended(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     half, device = CELL // 2, frame_BCHW.device
     frames = moves_BThw2.shape[1]
     # Between the middles of cells, and half a cell beyond the frame, the nearest four are the same.
-    moves = moves_BThw2.flatten(0, 1).flip(-1) * _scale(H, W, device)
+    moves = moves_BThw2.flatten(0, 1).flip(-1)
     N, h, w, _ = moves.shape
     cells = F.pad(moves.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
     grid = _grid(H, W, half, device).view(h + 1, CELL, w + 1, CELL, 2)
-    before = frame_BCHW.repeat_interleave(frames, 0)
+    planes = half_pixels(frame_BCHW)
+    tall, wide = planes.shape[-2:]
+    finer = planes.view(B, C, 2, 2, tall, wide).permute(0, 1, 4, 2, 5, 3).reshape(B, C, 2 * tall, 2 * wide)
+    finer = finer.repeat_interleave(frames, 0)
     far = (torch.arange(CELL, device=device) + 0.5) / CELL
-    found = torch.zeros_like(before)
+    found = frame_BCHW.new_zeros(N, C, H, W)
     for down, rows in enumerate((1 - far, far)):
         for right, columns in enumerate((1 - far, far)):
             moved = cells[:, down : down + h + 1, None, right : right + w + 1, None]
             places = (grid + moved).view(N, H + CELL, W + CELL, 2)[:, half:-half, half:-half]
             share = (rows[:, None] * columns).repeat(h + 1, w + 1)[half:-half, half:-half]
-            found = torch.addcmul(found, share, _sampled(before, places))
+            found = torch.addcmul(found, share, _sampled(finer, 2 * (places + BEYOND)))
     return found.view(B, frames, C, H, W)
 
 
 class _Cells:
-    """A frame, (C, H, W), of which cells can be cut wherever their vectors point: with half a cell around,
-    and a pixel more for the places between pixels."""
+    """A frame, (C, H, W), of which cells can be cut wherever their vectors point, with half a cell around."""
 
-    SIDE = 2 * CELL + 1
-    EDGE = 64 + CELL + CELL // 2 + 1  # a vector's reach, a cell beyond the frame and what is around it
+    SIDE = 2 * CELL
+    EDGE = 64 + CELL + CELL // 2 + 1  # a vector's reach, a cell beyond the frame, what is around it, one step
 
     def __init__(self, frame_CHW: Tensor) -> None:
-        padded = F.pad(frame_CHW[None], (self.EDGE,) * 4, mode="replicate")[0].permute(1, 2, 0).contiguous()
-        tall, wide, C = padded.shape
-        size = (tall - self.SIDE + 1, wide - self.SIDE + 1, self.SIDE, self.SIDE * C)
-        self._anywhere = padded.as_strided(size, (wide * C, C, wide * C, 1))
+        planes = half_pixels(frame_CHW[None])[0].movedim(0, 1)
+        padded = F.pad(planes, (self.EDGE - BEYOND,) * 4, mode="replicate").permute(0, 2, 3, 1).contiguous()
+        P, tall, wide, C = padded.shape
+        size = (P, tall - self.SIDE + 1, wide - self.SIDE + 1, self.SIDE, self.SIDE * C)
+        self._anywhere = padded.as_strided(size, (tall * wide * C, wide * C, C, wide * C, 1))
 
-    def cut(self, rows_w: Tensor, columns_w: Tensor) -> Tensor:
-        """(w, SIDE, SIDE * C): of the cells whose surroundings begin at these pixels."""
-        return self._anywhere[rows_w + self.EDGE, columns_w + self.EDGE]
+    def cut(self, down_w: Tensor, right_w: Tensor) -> Tensor:
+        """(w, SIDE, SIDE * C): of the cells whose surroundings begin so many half pixels from the frame's
+        corner."""
+        plane = 2 * (down_w % 2) + right_w % 2
+        return self._anywhere[plane, down_w // 2 + self.EDGE, right_w // 2 + self.EDGE]
+
+    def between(self, down_w: Tensor, right_w: Tensor, part_w2: Tensor) -> Tensor:
+        """The same, a part of a half pixel further on."""
+        below, beside = part_w2[..., None, None].unbind(1)
+        x = self.cut(down_w, right_w)
+        if beside.any():
+            x = torch.lerp(x, self.cut(down_w, right_w + 1), beside)
+        if below.any():
+            further = torch.stack([torch.zeros_like(part_w2[:, 1]), part_w2[:, 1]], 1)
+            x = torch.lerp(x, self.between(down_w + 1, right_w, further), below)
+        return x
 
 
 def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
@@ -176,22 +216,21 @@ def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     moves = F.pad(moves_BThw2.flatten(0, 1).permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
     h, w = moves.shape[2:]
     moves = moves.permute(0, 2, 3, 1).reshape(B, T, h, w, 2)
-    whole = moves.floor()
-    part, whole = moves - whole, whole.long()
+    steps = moves * 2
+    whole = steps.floor()
+    part, whole = steps - whole, whole.long()
     far = (torch.arange(CELL) + 0.5) / CELL
     tent = torch.cat([far, 1 - far])
     share = (tent[:, None] * tent).repeat_interleave(C, 1)
     start = CELL + CELL // 2
-    columns = CELL * torch.arange(w) - start
+    columns = 2 * (CELL * torch.arange(w) - start)
     found = torch.zeros(B, T, (h + 1) * CELL, w + 1, CELL * C)
     for clip, frame in enumerate(frame_BCHW):
         cells = _Cells(frame)
         for number, row in product(range(T), range(h)):
             here = whole[clip, number, row]
-            x = cells.cut(CELL * row - start + here[:, 0], columns + here[:, 1])
-            down, right = part[clip, number, row, :, :, None, None].unbind(1)
-            x = torch.lerp(x[..., :-C], x[..., C:], right)
-            x = torch.lerp(x[:, :-1], x[:, 1:], down).mul_(share)
+            down, right = 2 * (CELL * row - start) + here[:, 0], columns + here[:, 1]
+            x = cells.between(down, right, part[clip, number, row]).mul_(share)
             halves = x.view(w, 2 * CELL, 2, CELL * C).transpose(0, 1)
             rows = found[clip, number, CELL * row : CELL * (row + 2)]
             rows[:, :-1] += halves[:, :, 0]
@@ -213,27 +252,18 @@ def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:
 def _taken(x_BCHW: Tensor, moves_BHW2: Tensor) -> Tensor:
     """Every pixel from as far away as its vector says."""
     _, _, H, W = x_BCHW.shape
-    device = x_BCHW.device
-    return _sampled(x_BCHW, _grid(H, W, 0, device) + moves_BHW2.flip(-1) * _scale(H, W, device))
-
-
-@lru_cache(maxsize=16)
-def _scale(height: int, width: int, device: torch.device) -> Tensor:
-    """Of pixels to what `grid_sample` counts in, x first."""
-    return torch.tensor([2 / width, 2 / height], device=device)
+    return _sampled(x_BCHW, _grid(H, W, 0, x_BCHW.device) + moves_BHW2.flip(-1))
 
 
 @lru_cache(maxsize=4)  # of one size of video
 def _grid(height: int, width: int, beyond: int, device: torch.device) -> Tensor:
-    """Places of the pixels, and of so many beyond each border, as `grid_sample` counts them: (H, W, 2), x
-    first, from -1 to 1 between the frame's borders."""
-    y, x = (
-        (torch.arange(-beyond, size + beyond, device=device) + 0.5) * (2 / size) - 1
-        for size in (height, width)
-    )
+    """Places of the pixels, and of so many beyond each border: (H, W, 2), in pixels, x first."""
+    y, x = (torch.arange(-beyond, size + beyond, device=device).float() for size in (height, width))
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
 def _sampled(x_BCHW: Tensor, places_BHW2: Tensor) -> Tensor:
-    """Bilinear; the border goes on beyond the frame."""
-    return F.grid_sample(x_BCHW, places_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
+    """Bilinear, at places in pixels, x first; the border goes on beyond the frame."""
+    size = torch.tensor([x_BCHW.shape[3], x_BCHW.shape[2]], device=x_BCHW.device)
+    places = (2 * places_BHW2 + 1) / size - 1  # as `grid_sample` counts them: -1 to 1 between the borders
+    return F.grid_sample(x_BCHW, places, mode="bilinear", padding_mode="border", align_corners=False)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import CELL
-from bsqcodec.tokenizer.motion import STEPS_PER_PIXEL, wrapped
+from bsqcodec.tokenizer.motion import BEYOND, STEPS_PER_PIXEL, half_pixels, wrapped
 
 COARSEST = 8
 """Reduction at which every vector is tried."""
@@ -83,12 +83,10 @@ class _Past:
         rows and columns begin `edge` pixels beyond the border. P: a plane for every place between pixels, so
         that what a vector points at lies side by side in one of them."""
         if reduction not in self._anywhere:
-            before, scale = _reduced(self._before, reduction), _steps(reduction)
-            B, H, W = before.shape
-            before = _upsampled(before) if scale > 1 else before
-            planes = before.view(B, H, scale, W, scale).permute(0, 2, 4, 1, 3).flatten(1, 2)
-            planes = F.pad(planes, (edge, edge + 1) * 2, mode="replicate").contiguous()
-            _, P, tall, wide = planes.shape
+            before = _reduced(self._before, reduction)[:, None]
+            planes, there = (half_pixels(before)[:, 0], BEYOND) if reduction == 1 else (before, 0)
+            planes = F.pad(planes, (edge - there, edge + 1 - there) * 2, mode="replicate").contiguous()
+            B, P, tall, wide = planes.shape
             cell, area = CELL // reduction, tall * wide
             size = (B, P, tall - cell + 1, wide - cell + 1, cell, cell)
             self._anywhere[reduction] = planes.as_strided(size, (P * area, area, wide, 1, wide, 1))
@@ -221,14 +219,6 @@ def _steps(reduction: int) -> int:
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:
     return x_BHW if factor == 1 else F.avg_pool2d(x_BHW[:, None], factor)[:, 0]
-
-
-def _upsampled(x_BHW: Tensor) -> Tensor:
-    """Twice as large, bilinear: pixel (2y, 2x) is (y, x), and the border goes on."""
-    _, H, W = x_BHW.shape
-    padded = F.pad(x_BHW[:, None], (0, 1, 0, 1), mode="replicate")
-    size = (2 * H + 1, 2 * W + 1)
-    return F.interpolate(padded, size=size, mode="bilinear", align_corners=True)[:, 0, :-1, :-1].contiguous()
 
 
 @lru_cache(maxsize=16)

@@ -92,7 +92,10 @@ def video(**values: Any) -> None:
 @click.option("--lpips-weights", type=PATH, metavar="FILE", help="torchvision's AlexNet or VGG-16, .pth")
 @click.option("--lpips-heads", type=PATH, metavar="FILE", help="LPIPS v0.1 heads of the same network, .pth")
 def perceptual(lpips_weights: Path | None, lpips_heads: Path | None, **values: Any) -> None:
-    """Train the decoder of key frames to look real: an adversary, and LPIPS where weights are given.
+    """Train the decoder to look real: an adversary, and LPIPS where weights are given.
+
+    Key frames on pictures; with --recipe perceptual-video tubes on clips, whose adversary sees five frames at
+    once.
 
     Weights: alexnet-owt-7be5be79.pth or vgg16-397923af.pth from download.pytorch.org/models; heads: alex.pth
     or vgg.pth from github.com/richzhang/PerceptualSimilarity, lpips/weights/v0.1.

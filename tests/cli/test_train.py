@@ -126,6 +126,9 @@ def test_stages_that_start_from_weights(run: Run, folders: tuple[Path, Path], tm
     common = (pictures, "--steps", 1, "--no-compile", "--device", "cpu", "--init", tiny)
     joint = (*common, "--out", tmp_path / "joint")
     run("train", "perceptual", *common, "--out", tmp_path / "p", "--recipe", tmp_path / "small.toml")
+    (tmp_path / "tubes.toml").write_text(RECIPE.format(more="frames = 5"))
+    tubes = ("--out", tmp_path / "tubes", "--recipe", tmp_path / "tubes.toml")
+    run("train", "perceptual", folders[1], *common[1:], *tubes)
     keys = tmp_path / "keys.npz"
     trained = tmp_path / "p" / "checkpoint.pt"
     run("train", "tokens", pictures, "--from", trained, "--out", keys, "--count", 2, "--crop", 192)

@@ -99,6 +99,32 @@ def test_cells_overlap() -> None:
     assert moved[40:56].tolist() == pytest.approx(((torch.arange(40, 56) + 4) / 64).tolist(), abs=1e-5)
 
 
+def test_half_way_between_pixels_six_count() -> None:
+    """One bright pixel: the filter itself, along rows, along columns, and both."""
+    taps = torch.tensor([1, -5, 20, 20, -5, 1]) / 32
+    frame = torch.zeros(1, 1, 16, 16)
+    frame[..., 8, 8] = 1
+    planes = motion.half_pixels(frame)[0, 0]
+    assert planes.shape == (4, 22, 22)
+    lit = slice(6 + 2, 6 + 8)  # halves to the right of pixels 5 to 10 have pixel 8 among their six
+    expected = torch.zeros_like(planes)
+    expected[0, 11, 11] = 1
+    expected[1, 11, lit] = expected[2, lit, 11] = taps
+    expected[3, lit, lit] = taps[:, None] * taps
+    assert torch.allclose(planes, expected, atol=1e-7)
+
+
+def test_half_a_pixel_and_less() -> None:
+    """A plane that rises evenly is hit exactly wherever a vector points."""
+    frame = (torch.arange(64.0)[:, None] + 2 * torch.arange(96.0)).expand(1, 3, 64, 96) / 256
+    vectors = torch.tensor([3, -5]).expand(1, 4, 6, 1, 2)
+    moved = motion.compensate(frame, vectors, 2)[0, :, :, 16:-16, 16:-16]
+    still = frame[0, :, 16:-16, 16:-16]
+    for number, part in enumerate((0.5, 1.0)):
+        risen = part * (1.5 - 2 * 2.5) / 256
+        assert torch.allclose(moved[number], still + risen, atol=1e-5)
+
+
 @pytest.mark.parametrize("frames", [1, 2, 4])
 def test_both_ways_to_move_a_frame(frames: int) -> None:
     """Cell by cell without a gradient, pixel by pixel with one: vectors of any length, beyond all borders."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bsqtrain.clips import ClipSampler
 from bsqtrain.discriminator import (
     Discriminator,
     EqualConvolution,
@@ -15,7 +16,7 @@ from bsqtrain.discriminator import (
     r1_penalty,
 )
 from bsqtrain.engine import Budget, Schedule, Trainer
-from bsqtrain.perceptual import PerceptualRecipe, PerceptualTask
+from bsqtrain.perceptual import PerceptualRecipe, PerceptualTask, decoder_parts
 from bsqtrain.pictures import CropSampler
 from bsqtrain.recipe import read
 
@@ -69,8 +70,8 @@ def test_losses_are_non_saturating() -> None:
 
 
 def test_r1_of_a_linear_judge() -> None:
-    weight = torch.randn(3, 8, 8)
-    penalty = r1_penalty(lambda x: (weight * (2 * x - 1)).sum((1, 2, 3)), torch.rand(4, 3, 8, 8))  # type: ignore[arg-type]
+    weight = torch.randn(2, 3, 8, 8)
+    penalty = r1_penalty(lambda x: (weight * (2 * x - 1)).flatten(1).sum(1), torch.rand(4, 2, 3, 8, 8))  # type: ignore[arg-type]
     assert float(penalty) == pytest.approx(float(weight.square().sum()), rel=1e-4)
 
 
@@ -91,21 +92,36 @@ def test_halving_blurs_first() -> None:
 
 def test_discriminator_sides() -> None:
     for side in (64, 96, 112):
-        assert Discriminator(side, 512)(torch.rand(3, 3, side, side)).shape == (3,)
+        assert Discriminator(side, 512)(torch.rand(3, 1, 3, side, side)).shape == (3,)
     with pytest.raises(InputError, match="crops of 100 pixels"):
         Discriminator(100, 512)
+
+
+def test_a_discriminator_of_clips_sees_the_order_of_frames() -> None:
+    torch.manual_seed(0)
+    judge, x = Discriminator(64, 512, frames=5), torch.rand(2, 5, 3, 64, 64)
+    logits = judge(x)
+    assert logits.shape == (2,)
+    assert not torch.allclose(judge(x.flip(1)), logits, rtol=1e-3)
+    assert torch.allclose(judge(x.flip(0)), logits.flip(0), atol=1e-5)  # of clips it sees each on its own
+    layer = EqualConvolution(3, 4, 3, frames=5).requires_grad_(False)
+    assert float(layer(torch.randn(50, 3, 32, 32)).std()) == pytest.approx(1, abs=0.25)
+    early = x.clone()
+    early[:, 0] += 1  # reaches the frame after, and no further
+    moved = (layer(early.flatten(0, 1)) - layer(x.flatten(0, 1))).view(2, 5, -1).abs().amax((0, 2))
+    assert [bool(far > 1e-4) for far in moved] == [True, True, False, False, False]
 
 
 def test_each_learns_from_its_own_terms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "FAST_CPU", False)  # compared in float32
     one = task(PerceptualRecipe(batch=2, crop=192, channels=256, adversarial=0.5))
-    x, log_lambda, _, _ = one.batch(0, 0, 0.0)
+    x, log_lambda, _, _, _ = one.batch(0, 0, 0.0)
     loss, figures = one.objective(x, log_lambda, torch.tensor(1.0), False)
     loss.backward()
     head = one.model.ends["key"].head.weight
     found, judged = head.grad.clone(), one.helper.logit.weight.grad.clone()
 
-    y = one.model(BlockKind.KEY, log_lambda, frames_BTCHW=x[:, None]).frames_BTCHW[:, 0]
+    y = one.model(BlockKind.KEY, log_lambda, frames_BTCHW=x).frames_BTCHW
     shown = y.detach().clamp(0, 1)
     (expected,) = torch.autograd.grad(
         discriminator_loss(one.helper(x), one.helper(shown)), one.helper.logit.weight
@@ -142,7 +158,53 @@ def test_stage(keep_tokens: bool, lpips: Lpips, tmp_path: Path) -> None:
         assert torch.equal(value, again.helper.state_dict()[name])
 
 
-def test_recipe_that_ships() -> None:
+@pytest.mark.parametrize("rate", [0, 900])
+def test_stage_of_tubes(rate: int, lpips: Lpips, tmp_path: Path) -> None:
+    """Tubes of every length come closer to clips; key frames and the first tube's tokens stay."""
+    torch.manual_seed(0)
+    crop = torch.from_numpy(picture()[:200, 120:420])
+    clip = torch.stack([crop[:, 4 * t : 4 * t + 200] for t in range(5)]).numpy()
+    ladder = Ladder(PRESETS["tiny"])
+    recipe = PerceptualRecipe(batch=2, crop=192, frames=5, channels=256, r1_every=4, rate_range=(rate, rate))
+    one = PerceptualTask(ladder, ClipSampler([clip], 192, 5), recipe, CPU, lpips)
+    assert one.batch(0, 0, 0.0)[4] == ladder.config.tube_length(rate)
+    x = torch.from_numpy(clip[None, :, :192, :192]).movedim(-1, 2) / 255
+    log_lambda = torch.zeros(1, 1)
+
+    def blocks() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        with torch.no_grad():
+            key = ladder(BlockKind.KEY, log_lambda, frames_BTCHW=x[:, :1])
+            tube = ladder(BlockKind.TUBE, log_lambda, frames_BTCHW=x[:, 1:], memory=key.memory)
+        return key.frames_BTCHW, tube.bits
+
+    key, bits = blocks()
+    schedule = Schedule(3e-3, warmup_steps=3, helper_learning_rate=2e-3, helper_betas=(0.0, 0.99))
+    Trainer(one, schedule, Budget(steps=12), tmp_path, compile=False).run(log_every=2, say=lambda line: None)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["distortion"] < 0.9 * rows[0]["distortion"]
+    assert rows[-1]["lpips"] < rows[0]["lpips"]
+    assert rows[-1]["real_logit"] > rows[-1]["fake_logit"]
+    same_key, same_bits = blocks()
+    assert torch.equal(key, same_key)
+    assert all(torch.equal(a, b) for a, b in zip(bits, same_bits, strict=True))
+
+
+def test_tubes_train_what_is_theirs() -> None:
+    ladder = Ladder(PRESETS["tiny"])
+    tubes = {id(p) for part in (ladder.ends["tube"], ladder.recall) for p in part.parameters()}
+    key = {id(p) for part in decoder_parts(ladder, BlockKind.KEY, False) for p in part.parameters()}
+    for keep_tokens in (True, False):
+        found = decoder_parts(ladder, BlockKind.TUBE, keep_tokens)
+        trained = {id(p) for part in found for p in part.parameters()}
+        assert trained <= tubes - key
+        assert ({id(p) for p in ladder.recall.parameters()} <= trained) == (not keep_tokens)
+    with pytest.raises(InputError, match="frames = 4: expected 1"):
+        PerceptualTask(ladder, None, PerceptualRecipe(frames=4), CPU)  # type: ignore[arg-type]
+
+
+def test_recipes_that_ship() -> None:
+    _, clips = read("perceptual-video", PerceptualRecipe)
+    assert (clips.frames - 1) % PRESETS["base"].tube_frames == 0
     schedule, recipe = read("perceptual", PerceptualRecipe)
     assert schedule.helper_betas == (0.0, 0.99)
     assert recipe.keep_tokens

@@ -130,13 +130,18 @@ def video(options: StageOptions, say: Say = print) -> None:
 
 
 def perceptual(options: StageOptions, lpips: tuple[Path, Path] | None = None, say: Say = print) -> None:
-    """Train the decoder of key frames to look real. lpips: files of the backbone and of its heads."""
+    """Train the decoder of key frames, or of tubes where the recipe has more than one frame, to look real.
+    lpips: files of the backbone and of its heads."""
     schedule, recipe = read_recipe(options.recipe, PerceptualRecipe)
     device = pick_device(options.device)
     judge = load_lpips(*lpips).to(device) if lpips is not None else None
     with process_group():
         ladder = _trained(options).to(device)
-        sampler = _crop_sampler(options.data, recipe.crop, device)
+        sampler: pictures.CropSampler | clips.ClipSampler | clips.MixedSampler
+        if recipe.frames == 1:
+            sampler = _crop_sampler(options.data, recipe.crop, device)
+        else:
+            sampler = _clip_sampler(options.data, recipe, recipe.frames, device)
         task = PerceptualTask(ladder, sampler, recipe, device, judge, options.seed)
         _train(task, schedule, options, say)
 
@@ -182,7 +187,7 @@ def _crop_sampler(
 
 
 def _clip_sampler(
-    data: Sequence[Path], recipe: VideoRecipe, length: int, device: torch.device
+    data: Sequence[Path], recipe: VideoRecipe | PerceptualRecipe, length: int, device: torch.device
 ) -> clips.ClipSampler | clips.MixedSampler:
     """Of the clips in the folders; where there are pictures too, a share of the clips is made of them."""
     found = pictures.find(data, validation=False, suffixes=clips.SUFFIXES | pictures.SUFFIXES)
