@@ -20,7 +20,7 @@ open.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -63,7 +63,7 @@ class Memory(NamedTuple):
             motion.moved_features(part, middle, stride)
             for part, stride in zip(self[:3], STRIDES, strict=True)
         )
-        return Memory(at8, at16, at32, self.frame)
+        return self._replace(at8=at8, at16=at16, at32=at32)
 
 
 @dataclass
@@ -389,8 +389,12 @@ class Ladder(nn.Module):
             state = blocks(state)
             kept[stride] = state
         out.frames_BTCHW = ends.pixels(state, moved_BTCHW)
-        out.memory = Memory(kept[8], kept[16], kept[32], out.frames_BTCHW[:, -1].clamp(0, 1))
+        out.memory = self.remembered(kept, out.frames_BTCHW[:, -1].clamp(0, 1), memory)
         return out
+
+    def remembered(self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, before: Memory | None) -> Memory:
+        """What a block leaves to the next. kept: its features by stride. before: what it had, moved."""
+        return Memory(kept[8], kept[16], kept[32], frame_BCHW)
 
     def _coarsest(self, features: dict[int, Tensor] | None, given: list[Tensor]) -> tuple[int, int, int]:
         """(B, H, W) of the grid at stride 32."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from bsqcodec.blocks import BlockKind
 from bsqcodec.prior import PriorConfig
 from bsqcodec.samples import picture
+from bsqcodec.tokenizer import motion
 from bsqcodec.tokenizer.ladder import Ladder, Memory
 from bsqcodec.tokenizer.motion import to_bits
 
@@ -277,6 +278,8 @@ def moving_clip(frames: int) -> np.ndarray:
         "frame-by-frame",
         "memory-none",
         "memory-carried",
+        "memory-two",
+        "cache-4",
         "trained-4",
         "moving-all",
     ],
@@ -338,6 +341,36 @@ def test_what_arms_of_tubes_see_of_the_past(key_frames: Path) -> None:
     assert seen("memory-carried") == {8, 16, 32}
     assert seen("memory-16") == {16}
     assert seen("memory-none") == set()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["memory-two", "cache-4"])
+def test_arms_remember_several_blocks(name: str, key_frames: Path) -> None:
+    """The last one first, moved by the vectors of each tube since, or where they were."""
+    ladder = ablate_video.start(key_frames, VIDEO_ARMS[name])
+    log_lambda, x = torch.zeros(1, 1), torch.rand(1, 7, 3, 64, 64)
+    out = ladder(BlockKind.KEY, log_lambda, frames_BTCHW=x[:, :1])
+    shown = [out.memory.at8]
+    for start in (1, 3, 5):
+        vectors = torch.tensor([16, 0]).expand(1, 4, 4, ladder.config.anchors, 2)
+        frames, memory = x[:, start : start + 2], out.memory
+        out = ladder(
+            BlockKind.TUBE, log_lambda, frames_BTCHW=frames, memory=memory, vectors=vectors, levels=0
+        )
+        shown.append(out.memory.at8)
+    width = ladder.config.width[0]
+    own = [memory[..., :width] for memory in shown]
+    moved = name == "memory-two"
+
+    def as_remembered(x: Tensor, tubes: int) -> Tensor:
+        for _ in range(tubes if moved else 0):
+            x = motion.moved_features(x, torch.tensor([8.0, 0.0]).expand(1, 4, 4, 2), 8)
+        return x
+
+    last = shown[-1].split(width, -1)
+    assert len(last) == (2 if moved else 4)
+    for age, part in enumerate(last):
+        assert torch.allclose(part, as_remembered(own[3 - age], age), atol=1e-4)
 
 
 def test_arms_of_tubes_are_measured(

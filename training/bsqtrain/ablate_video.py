@@ -6,7 +6,7 @@ trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bsqcodec.tokenizer.config import TokenizerConfig
-from bsqcodec.tokenizer.ladder import Ends, Ladder
+from bsqcodec.tokenizer.ladder import STRIDES, Ends, Ladder, Memory
 from bsqcodec.tokenizer.layers import MemoryAttention
 from bsqtrain import ablate_image
 from bsqtrain.clips import ClipSampler, MixedSampler, MovingPictures
@@ -96,6 +96,62 @@ class FrameByFrame(Ladder):
         )
 
 
+class Several(nn.Module):
+    """Attention to the features of several blocks, each with weights of its own."""
+
+    def __init__(self, blocks: Iterable[MemoryAttention]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x_BHWD: Tensor, memory_BHWD: Tensor) -> Tensor:
+        """memory_BHWD: of all blocks side by side, the last one first."""
+        parts = zip(self.blocks, memory_BHWD.chunk(len(self.blocks), -1), strict=True)
+        return torch.stack([block(x_BHWD, part) for block, part in parts]).sum(0)
+
+
+class TwoBlocks(Ladder):
+    """The memory holds the features of the last two blocks, moved twice and once."""
+
+    BLOCKS = 2
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__(config)
+        for stride, width in zip(STRIDES, config.width, strict=True):
+            attentions = (
+                MemoryAttention(width, config.head_width, config.window) for _ in range(self.BLOCKS)
+            )
+            self.recall[str(stride)] = Several(attentions)
+
+    def remembered(self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, before: Memory | None) -> Memory:
+        """See Ladder."""
+
+        def with_older(stride: int, older_BHWD: Tensor | None) -> Tensor:
+            x = kept[stride]
+            older_BHWD = x.repeat(1, 1, 1, self.BLOCKS) if older_BHWD is None else older_BHWD
+            return torch.cat([x, older_BHWD], -1)[..., : self.BLOCKS * x.shape[-1]]
+
+        at8, at16, at32, _ = before or (None,) * 4
+        return Memory(with_older(8, at8), with_older(16, at16), with_older(32, at32), frame_BCHW)
+
+
+class Unmoved(Memory):
+    """A memory whose features stay where they were."""
+
+    def moved(self, vectors: Tensor, frames: int) -> Memory:
+        """See Memory."""
+        return self
+
+
+class Cache(TwoBlocks):
+    """A block-causal cache: attention to the features of the last four blocks, as they were."""
+
+    BLOCKS = 4
+
+    def remembered(self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, before: Memory | None) -> Memory:
+        """See Ladder."""
+        return Unmoved(*super().remembered(kept, frame_BCHW, before))
+
+
 def memory_at(strides: Collection[int], ladder: Ladder) -> None:
     """The memory's features at these strides alone; the moved frames stay."""
     for stride in ladder.recall:
@@ -120,6 +176,8 @@ VIDEO_ARMS = {
     "memory-none": VideoArm("no features of the past, moved frames alone", alter=partial(memory_at, ())),
     "memory-16": VideoArm("features of the past at stride 16 alone", alter=partial(memory_at, (16,))),
     "memory-carried": VideoArm("features moved, no attention to them", alter=without_attention),
+    "memory-two": VideoArm("features of the last two blocks", network=TwoBlocks),
+    "cache-4": VideoArm("features of the last four blocks, not moved", network=Cache),
     "trained-1": VideoArm("loss on 1 tube", {"tubes": 1}),
     "trained-4": VideoArm("loss on 1 to 4 tubes", {"tubes": 4}),
     "run-in-0": VideoArm("no tubes before those trained", {"run_in": 0}),
@@ -135,7 +193,8 @@ def start(path: Path, arm: VideoArm) -> Ladder:
     """The arm's small tokenizer. Key frames are those of an arm `base`, its checkpoint; tubes begin so."""
     ladder = arm.network(replace(TOKENIZER, **arm.tokenizer))
     usual = ladder.state_dict()
-    trained = {k: v for k, v in load_checkpoint(path)["ema"].items() if not k.startswith("ends.tube.")}
+    ema = load_checkpoint(path)["ema"]
+    trained = {k: v for k, v in ema.items() if k in usual and not k.startswith("ends.tube.")}
     ladder.load_state_dict(usual | trained)
     ladder.inherit_tubes()
     return ladder

@@ -120,11 +120,10 @@ class VideoObjective(nn.Module):
         self, x_BTCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor, memory: Memory
     ) -> tuple[Tensor, dict[str, Tensor], Memory]:
         """x_BTCHW: of the tube, after the frame before it."""
-        noisy = Memory(
-            self._disturbed(memory.at8),
-            self._disturbed(memory.at16),
-            self._disturbed(memory.at32),
-            memory.frame,
+        noisy = memory._replace(
+            at8=self._disturbed(memory.at8),
+            at16=self._disturbed(memory.at16),
+            at32=self._disturbed(memory.at32),
         )
         x_tube = x_BTCHW[:, 1:]
         loss, bpp, figures, out = self._block(BlockKind.TUBE, x_tube, log_lambda_B1, keep, warm, noisy)
