@@ -45,7 +45,7 @@ def wrapped(numbers: Tensor) -> Tensor:
 def to_bits(vectors_BhwA2: Tensor) -> Tensor:
     """The code, (B, h, w, 16 * A) of {0, 1}, float32. Vectors are int64."""
     off_BhwA2 = vectors_BhwA2 - _lines(vectors_BhwA2)
-    residual = wrapped(off_BhwA2 - _medians(off_BhwA2))
+    residual = wrapped(off_BhwA2 - medians(off_BhwA2))
     low = (residual + 8) % 16 - 8
     digits = torch.stack([(residual - low) // 16, low], -1)  # the high one reaches 8, which is -8 modulo 16
     digits = torch.where(digits < 0, 8 | (-digits & 7), digits)
@@ -101,7 +101,7 @@ def _lines(vectors_BhwA2: Tensor) -> Tensor:
     return 2 * padded[:, :, :, 1:-1] - padded[:, :, :, :-2]
 
 
-def _medians(x_BhwA2: Tensor) -> Tensor:
+def medians(x_BhwA2: Tensor) -> Tensor:
     """The guess at each cell from those coded before it."""
     first = F.pad(x_BhwA2[:, :1, :-1], (0, 0, 0, 0, 1, 0))
     above, left = x_BhwA2[:, :-1], x_BhwA2[:, 1:]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bsqcodec import samples
-from bsqcodec.tokenizer import motion
+from bsqcodec.tokenizer import motion, motion_search
 from bsqcodec.tokenizer.motion_search import search
 
 
@@ -177,6 +177,52 @@ def test_bits_that_cost_more_are_fewer() -> None:
     frames = frames + 0.05 * torch.randn(frames.shape, generator=generator)
     cheap, dear = (search(frames, before, torch.tensor([price]), 2) for price in (1e-4, 2.0))
     assert int(motion.to_bits(dear).sum()) < int(motion.to_bits(cheap).sum())
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 4), (6, 9)])
+def test_what_a_choice_costs_is_what_the_code_makes_of_it(size: tuple[int, int]) -> None:
+    """For cells of a set, changed one by one and together: the difference over the whole grid."""
+    generator = torch.Generator().manual_seed(size[0])
+    vectors, choice = torch.randint(-128, 128, (2, 1, *size, 2), generator=generator)
+    line = torch.randint(-9, 9, (1, *size, 2), generator=generator)
+
+    def grid_bits(vectors_Bhw2: Tensor) -> Tensor:
+        off = (vectors_Bhw2 - line)[..., None, :]
+        return motion_search._bits(motion.wrapped(off - motion.medians(off))).sum()
+
+    sets = motion_search._apart(*size, torch.device("cpu"))
+    assert torch.stack(sets).sum(0).eq(1).all()
+    for own in sets:
+        bits = motion_search._coded(vectors, line, own[None])
+        differs = bits(choice[None]) - bits(vectors[None])
+        alone = []
+        for row, column in own.nonzero().tolist():
+            changed = vectors.clone()
+            changed[:, row, column] = choice[:, row, column]
+            alone.append(grid_bits(changed) - grid_bits(vectors))
+            found = motion_search.CODED_SHARE * float(alone[-1])
+            assert float(differs[0, 0, row, column]) == pytest.approx(found, abs=1e-3)
+        together = grid_bits(torch.where(own[None, ..., None], choice, vectors)) - grid_bits(vectors)
+        assert float(together) == pytest.approx(float(sum(alone)), abs=1e-2)
+
+
+def test_weighing_by_the_code_saves_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, frames = moving_view((1, 1))
+    _, others = moving_view((-2, 3))
+    frames = torch.cat([frames[..., :48], others[..., 48:]], -1)
+    frames = frames + 0.1 * torch.randn(frames.shape, generator=generator)
+
+    def tried() -> tuple[float, float]:
+        vectors = search(frames, before, torch.tensor([0.1]), 2)
+        off = motion.compensate(before, vectors, 4) - frames
+        return float(motion.to_bits(vectors).sum()), float(off.square().mean())
+
+    bits, error = tried()
+    monkeypatch.setattr(motion_search, "CODED_ROUNDS", 0)
+    usual_bits, usual_error = tried()
+    assert bits < 0.95 * usual_bits
+    assert error < 1.001 * usual_error
 
 
 def test_samples_are_searched_on_their_own() -> None:
