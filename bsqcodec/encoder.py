@@ -29,7 +29,7 @@ from bsqcodec.synthesis import LadderTokenizer, Tokens, open_tokenizer
 from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
 from bsqcodec.version import VERSION
 
-USUAL_GOP = 33
+USUAL_GOP = 65
 """Most frames in a GOP where nothing else is asked for, and the model holds as many."""
 
 SRGB = Colour(primaries=1, transfer=13, matrix=0, full_range=True, bit_depth=8)

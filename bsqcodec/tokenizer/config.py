@@ -23,11 +23,11 @@ ANCHOR_BITS = 16
 RATE_STEPS = 1000
 """The rate index runs from 0 (largest lambda, smallest file) to this."""
 
-KEY_RATE_BONUS = 350
-"""Rate index that a key frame has above the tubes that draw on it (lambda about a sixth of theirs): found on
-GOPs of 17 frames (training/LOG.md)."""
+KEY_RATE_BONUS = 450
+"""Rate index that a key frame has above the tubes that draw on it (lambda a tenth of theirs): found on GOPs
+of 65 frames (training/LOG.md)."""
 
-SHORTER_TUBES_FROM = (150, 470)
+SHORTER_TUBES_FROM = (100, 470)
 """Rate indices from which a tube holds half as many frames as it has places for, and a quarter: where J of
 held-out GOPs is lower so (training/LOG.md)."""
 

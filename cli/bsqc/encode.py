@@ -37,7 +37,7 @@ ERROR = 1
 @click.option("--target-size", type=byte_count, metavar="SIZE", help="the best q in SIZE bytes: 300k, 2M")
 @levels_option
 @click.option(
-    "--gop", type=click.IntRange(1, 1024), metavar="N", help="most frames in a GOP [as pays, to 33]"
+    "--gop", type=click.IntRange(1, 1024), metavar="N", help="most frames in a GOP [as pays, to 65]"
 )
 @click.option(
     "--tube-frames", type=click.IntRange(1, 64), metavar="N", help="frames of a tube [as the quality asks]"

@@ -18,7 +18,7 @@ from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.errors import InputError
 from bsqcodec.metrics.ms_ssim import ms_ssim
 from bsqcodec.metrics.psnr import psnr
-from bsqcodec.tokenizer.config import PRESETS
+from bsqcodec.tokenizer.config import KEY_RATE_BONUS, PRESETS
 from bsqcodec.tokenizer.ladder import Ladder
 
 CPU = torch.device("cpu")
@@ -104,7 +104,11 @@ def test_gops_of_clips_against_frames_alone(monkeypatch: pytest.MonkeyPatch) -> 
     with torch.no_grad():
         for first, last in ((0, 1), (1, 5), (5, 9)):
             kind = BlockKind.TUBE if first else BlockKind.KEY
-            given = log_lambda if first else torch.tensor([[math.log(ladder.config.lambda_of(650))]])
+            given = (
+                log_lambda
+                if first
+                else torch.tensor([[math.log(ladder.config.lambda_of(300 + KEY_RATE_BONUS))]])
+            )
             block = clip[first:last]
             out = ladder(kind, given, frames_BTCHW=block[None], memory=memory, rated=True)
             memory = out.memory
