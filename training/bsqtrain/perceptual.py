@@ -87,7 +87,7 @@ class PerceptualObjective(nn.Module):
         y, loss, figures = self._decode(x_BTCHW, log_lambda_B1, length)
         shown = y.clamp(0, 1)
         if self.lpips is not None:
-            first = self.recipe.frames > 1  # a clip's key frame is not trained
+            first = 1 if self.recipe.frames > 1 else 0  # a clip's key frame is not trained
             with half_precision(self.device):
                 lost = self.lpips.distance(x_BTCHW[:, first:].flatten(0, 1), shown[:, first:].flatten(0, 1))
             loss, figures["lpips"] = loss + self.recipe.lpips * lost.mean(), lost.mean()
