@@ -199,13 +199,12 @@ class _Cells:
     def between(self, down_w: Tensor, right_w: Tensor, part_w2: Tensor) -> Tensor:
         """The same, a part of a half pixel further on."""
         below, beside = part_w2[..., None, None].unbind(1)
+        x = self._beside(down_w, right_w, beside)
+        return torch.lerp(x, self._beside(down_w + 1, right_w, beside), below) if below.any() else x
+
+    def _beside(self, down_w: Tensor, right_w: Tensor, part_w11: Tensor) -> Tensor:
         x = self.cut(down_w, right_w)
-        if beside.any():
-            x = torch.lerp(x, self.cut(down_w, right_w + 1), beside)
-        if below.any():
-            further = torch.stack([torch.zeros_like(part_w2[:, 1]), part_w2[:, 1]], 1)
-            x = torch.lerp(x, self.between(down_w + 1, right_w, further), below)
-        return x
+        return torch.lerp(x, self.cut(down_w, right_w + 1), part_w11) if part_w11.any() else x
 
 
 def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
@@ -262,8 +261,14 @@ def _grid(height: int, width: int, beyond: int, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
+@lru_cache(maxsize=16)
+def _size(height: int, width: int, device: torch.device) -> Tensor:
+    """In pixels, x first; kept, as it would be sent to an accelerator every time."""
+    return torch.tensor([width, height], device=device)
+
+
 def _sampled(x_BCHW: Tensor, places_BHW2: Tensor) -> Tensor:
     """Bilinear, at places in pixels, x first; the border goes on beyond the frame."""
-    size = torch.tensor([x_BCHW.shape[3], x_BCHW.shape[2]], device=x_BCHW.device)
+    size = _size(x_BCHW.shape[2], x_BCHW.shape[3], x_BCHW.device)
     places = (2 * places_BHW2 + 1) / size - 1  # as `grid_sample` counts them: -1 to 1 between the borders
     return F.grid_sample(x_BCHW, places, mode="bilinear", padding_mode="border", align_corners=False)

@@ -61,6 +61,16 @@ def tokens(ladder: Ladder) -> list[torch.Tensor]:
         return ladder(BlockKind.KEY, torch.zeros(1, 1), frames_BTCHW=x).bits
 
 
+SCHEDULE = Schedule(3e-3, warmup_steps=3, helper_learning_rate=2e-3, helper_betas=(0.0, 0.99))
+
+
+def trained(one: PerceptualTask, steps: int, out: Path) -> list[dict[str, float]]:
+    """The rows of the log."""
+    trainer = Trainer(one, SCHEDULE, Budget(steps=steps), out, compile=False)
+    trainer.run(log_every=2, say=lambda line: None)
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
 def test_losses_are_non_saturating() -> None:
     real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
     log_sigmoid = [math.log(1 / (1 + math.exp(-v))) for v in (2.0, -1.0, -0.5, 3.0, 0.5, -3.0)]
@@ -141,9 +151,7 @@ def test_stage(keep_tokens: bool, lpips: Lpips, tmp_path: Path) -> None:
     recipe = PerceptualRecipe(batch=2, crop=192, channels=256, r1_every=4, keep_tokens=keep_tokens)
     one = task(recipe, lpips)
     before = tokens(one.model)
-    schedule = Schedule(3e-3, warmup_steps=3, helper_learning_rate=2e-3, helper_betas=(0.0, 0.99))
-    Trainer(one, schedule, Budget(steps=14), tmp_path, compile=False).run(log_every=2, say=lambda line: None)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rows = trained(one, 14, tmp_path)
     assert rows[-1]["distortion"] < 0.8 * rows[0]["distortion"]
     assert rows[-1]["lpips"] < rows[0]["lpips"]
     assert rows[-1]["real_logit"] > rows[-1]["fake_logit"]
@@ -152,7 +160,7 @@ def test_stage(keep_tokens: bool, lpips: Lpips, tmp_path: Path) -> None:
     assert ("bpp" in rows[0]) == (not keep_tokens)
 
     again = task(recipe, lpips)
-    resumed = Trainer(again, schedule, Budget(steps=14), tmp_path, compile=False)
+    resumed = Trainer(again, SCHEDULE, Budget(steps=14), tmp_path, compile=False)
     resumed.resume(tmp_path / "checkpoint.pt")
     for name, value in one.helper.state_dict().items():
         assert torch.equal(value, again.helper.state_dict()[name])
@@ -178,9 +186,7 @@ def test_stage_of_tubes(rate: int, lpips: Lpips, tmp_path: Path) -> None:
         return key.frames_BTCHW, tube.bits
 
     key, bits = blocks()
-    schedule = Schedule(3e-3, warmup_steps=3, helper_learning_rate=2e-3, helper_betas=(0.0, 0.99))
-    Trainer(one, schedule, Budget(steps=12), tmp_path, compile=False).run(log_every=2, say=lambda line: None)
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    rows = trained(one, 12, tmp_path)
     assert rows[-1]["distortion"] < 0.9 * rows[0]["distortion"]
     assert rows[-1]["lpips"] < rows[0]["lpips"]
     assert rows[-1]["real_logit"] > rows[-1]["fake_logit"]
