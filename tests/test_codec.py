@@ -1,6 +1,8 @@
 """Frames to bytes and back, with a small random model: what a user relies on, whatever the weights."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -312,3 +314,18 @@ def test_compress_and_decompress_keep_the_shape(
     options = EncodeOptions(model="tiny")
     for pixels in (clip(1)[0], clip(6)):
         assert decompress(compress(pixels, options=options)).shape == pixels.shape
+
+
+def test_the_compiler_is_not_imported(weights: Path) -> None:
+    """It would take every command another second to start."""
+    code = (
+        "import sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from bsqcodec.codec import EncodeOptions, compress, decompress\n"
+        "frames = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)\n"
+        "model = Path(sys.argv[1])\n"
+        "decompress(compress(frames, options=EncodeOptions(gop=5, model=model)), model_file=model)\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, weights], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

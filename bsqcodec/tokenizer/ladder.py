@@ -154,9 +154,9 @@ class MotionLevel(Rated):
         self.side = nn.Linear(width, bits)
         nn.init.zeros_(self.side.weight)
 
-    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor) -> Tensor:
-        """The state with the level's vectors put in."""
-        pixels = vectors_BhwA2.flatten(3) / (motion.STEPS_PER_PIXEL * self.UNIT)
+    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
+        """The state with the vectors of a tube of so many frames put in."""
+        pixels = vectors_BhwA2.flatten(3) / (motion.steps_per_pixel(frames) * self.UNIT)
         return state_BHWD + self.embed(pixels.to(state_BHWD.dtype))  # type: ignore[no-any-return]
 
 
@@ -248,6 +248,7 @@ class Ladder(nn.Module):
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
+        self.search = search  # where the module is compiled, to be left out of its graphs
         d8, d16, d32 = config.width
         head, side = config.head_width, config.window
         self.ends = nn.ModuleDict(
@@ -279,8 +280,7 @@ class Ladder(nn.Module):
         if number is not None and number < len(bits):
             return motion.from_bits(bits[number])
         if number is not None and frames_BTCHW is not None and (levels is None or number < levels):
-            found: Tensor = search(frames_BTCHW, memory.frame, log_lambda_B1[:, 0].exp(), config.anchors)
-            return found
+            return self.search(frames_BTCHW, memory.frame, log_lambda_B1[:, 0].exp(), config.anchors)
         B, _, H, W = memory.frame.shape
         shape = (B, H // CELL, W // CELL, max(1, config.anchors), 2)
         return torch.zeros(shape, dtype=torch.int64, device=memory.frame.device)
@@ -379,7 +379,9 @@ class Ladder(nn.Module):
                 level = ends.levels[number]
                 if isinstance(level, MotionLevel):
                     assert vectors is not None
-                    added = self._motion_level(level, state, vectors, bits_BHWL, rated, out)
+                    assert moved_BTCHW is not None
+                    frames = moved_BTCHW.shape[1]
+                    added = self._motion_level(level, state, vectors, frames, bits_BHWL, rated, out)
                 else:
                     assert isinstance(level, Level)
                     added = self._level(level, state, feature, bits_BHWL, rated, out)
@@ -443,18 +445,19 @@ class Ladder(nn.Module):
         level: MotionLevel,
         state: Tensor,
         vectors: Tensor,
+        frames: int,
         bits_BHWL: Tensor | None,
         rated: bool,
         out: BlockOutput,
     ) -> Tensor:
-        """As `_level`, for the vectors of a tube."""
+        """As `_level`, for the vectors of a tube of so many frames."""
         bits = motion.to_bits(vectors) if bits_BHWL is None else bits_BHWL.float()
         if rated:
             out.rate_bits_B.append(level.rate(state, bits))
         out.bits.append(bits)
         out.points.append(bsq.corners(bits))
         out.soft_bits.append(bits)
-        return level.add(state, vectors)
+        return level.add(state, vectors, frames)
 
     def inherit_tubes(self) -> None:
         """Start the tube's ends from the key frame's, for a first video stage on image weights: the stem sees

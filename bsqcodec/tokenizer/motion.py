@@ -2,13 +2,13 @@
 
 # B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels
 
-A vector says where in the frame before the tube a cell of one of its frames comes from, in half pixels, rows
-then columns, -128..127. There is one for each of A anchors, frames at equal distances of which the last is
-one; vectors of the frames between are interpolated, with 0 for the frame before the tube. A tube of fewer
-frames than anchors has those of its frames as its first, and the rest lies on the line. Half way between
-pixels the frame is what H.264's six taps make of it, and between those places it is bilinear. The bits of all
-vectors of a cell are a token of the tube's motion level (`TokenizerConfig.motion_level`). Networks do not
-choose them: the encoder searches them (motion_search.py).
+A vector says where in the frame before the tube a cell of one of its frames comes from, rows then columns,
+-128..127, in half pixels, in quarters where the tube has one frame. There is one for each of A anchors,
+frames at equal distances of which the last is one; vectors of the frames between are interpolated, with 0 for
+the frame before the tube. A tube of fewer frames than anchors has those of its frames as its first, and the
+rest lies on the line. Half way between pixels the frame is what H.264's six taps make of it, and between
+those places it is bilinear. The bits of all vectors of a cell are a token of the tube's motion level
+(`TokenizerConfig.motion_level`). Networks do not choose them: the encoder searches them (motion_search.py).
 
 Code of a cell: for every anchor and component the residual v - p as two's digits of base 16, -8..7, each a
 sign bit and three bits of magnitude (sign alone: -8), high digit first; residuals are modulo 256. p is the
@@ -29,12 +29,15 @@ from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
 
-STEPS_PER_PIXEL = 2
-
 BEYOND = 3
 """Pixels beyond a frame's border from which on all places between pixels are the border's."""
 
 _TAPS = 6
+
+
+def steps_per_pixel(frames: int) -> int:
+    """Of the vectors of a tube of so many frames: where each frame gets many bits, vectors may be finer."""
+    return 4 if frames == 1 else 2
 
 
 def wrapped(numbers: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ def medians(x_BhwA2: Tensor) -> Tensor:
 
 def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
     """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32."""
-    anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / STEPS_PER_PIXEL
+    anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / steps_per_pixel(frames)
     count = vectors_BhwA2.shape[3]
     step = min(1.0, count / frames)
     places = [(frame + 1) * step for frame in range(frames)]
@@ -130,6 +133,18 @@ def half_pixels(x_BCHW: Tensor) -> Tensor:
     padded = F.pad(x_BCHW, (BEYOND + before, BEYOND + after) * 2, mode="replicate")
     rows = torch.stack([padded[..., before:-after], _half_way(padded, -1)], 2)
     return torch.stack([rows[..., before:-after, :], _half_way(rows, -2)], 2).flatten(2, 3)
+
+
+def quarter_pixels(x_BCHW: Tensor) -> Tensor:
+    """The same with the places between those, each the mean of the nearest two or four, as `compensate` has
+    them: (B, C, 16, H + 2 * BEYOND, W + 2 * BEYOND), the four to the right first."""
+    planes = half_pixels(x_BCHW)
+    B, C, _, H, W = planes.shape
+    x = planes.view(B, C, 2, 2, H, W).permute(0, 1, 4, 2, 5, 3).reshape(B, C, 2 * H, 2 * W)
+    for dim in (2, 3):
+        after = torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)], dim)
+        x = torch.stack([x, (x + after) / 2], dim + 1).flatten(dim, dim + 1)
+    return x.view(B, C, H, 4, W, 4).permute(0, 1, 3, 5, 2, 4).reshape(B, C, 16, H, W)
 
 
 def _half_way(x: Tensor, dim: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 # B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels · K choices
 
-From pictures reduced eight times, where all vectors are tried, down to half pixels, where each is compared
-with its surroundings and its neighbours' vectors, as x264 and others do. Judged by squared differences of
-luma, and by how far a vector is off those around it; in the end by what the code makes of it.
+From pictures reduced eight times, where all vectors are tried, down to half or quarter pixels, where each is
+compared with its surroundings and its neighbours' vectors, as x264 and others do. Judged by squared
+differences of luma, and by how far a vector is off those around it; in the end by what the code makes of it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import CELL
-from bsqcodec.tokenizer.motion import BEYOND, STEPS_PER_PIXEL, half_pixels, medians, wrapped
+from bsqcodec.tokenizer.motion import BEYOND, half_pixels, medians, quarter_pixels, steps_per_pixel, wrapped
 
 COARSEST = 8
 """Reduction at which every vector is tried."""
 
 REACH = 63
-"""Pixels that a vector may be long along each axis."""
+"""Pixels that a vector may be long along each axis, where its steps are half pixels; with quarters half as
+many."""
 
 ERROR_WEIGHT = 20.0
 """What a squared difference of a pixel counts as in D (see `distortion`): more than its own share of 4, as
 MS-SSIM falls with it."""
 
 ROUNDS = 3
-"""Comparisons with surroundings and neighbours at half pixels."""
+"""Comparisons with surroundings and neighbours at the finest steps."""
 
 CODED_ROUNDS = 2
 """Comparisons by the bits of the code."""
@@ -46,7 +47,6 @@ _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row o
 _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 @torch.no_grad()
 def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anchors: int) -> Tensor:
     """Vectors of a tube, (B, h, w, A, 2), int64, see motion.py.
@@ -58,7 +58,7 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
         T = frames_BTCHW.shape[1]
         searched = min(anchors, T)
         cost = lagrangian_B.float() * searched / (T * ERROR_WEIGHT)  # of a bit, in squared differences
-        past = _Past(_luma(before_BCHW.float()))
+        past = _Past(_luma(before_BCHW.float()), steps_per_pixel(T))
         last = torch.zeros(1, device=before_BCHW.device, dtype=torch.int64)
         line = last
         found = []
@@ -78,10 +78,12 @@ def _luma(x_BCHW: Tensor) -> Tensor:
 
 
 class _Past:
-    """The frame before a tube, (B, H, W), as the search for every anchor wants it."""
+    """The frame before a tube, (B, H, W), as the search for every anchor wants it. steps: of a vector in a
+    pixel."""
 
-    def __init__(self, before_BHW: Tensor) -> None:
-        self._before = before_BHW
+    def __init__(self, before_BHW: Tensor, steps: int) -> None:
+        self._before, self.steps = before_BHW, steps
+        self.reach = 2 * REACH // steps
         self.coarsest = _reduced(before_BHW, COARSEST)
         self._anywhere: dict[int, Tensor] = {}
 
@@ -91,7 +93,10 @@ class _Past:
         that what a vector points at lies side by side in one of them."""
         if reduction not in self._anywhere:
             before = _reduced(self._before, reduction)[:, None]
-            planes, there = (half_pixels(before)[:, 0], BEYOND) if reduction == 1 else (before, 0)
+            planes, there = before, 0
+            if reduction == 1:
+                planes = (half_pixels if self.steps == 2 else quarter_pixels)(before)[:, 0]
+                there = BEYOND
             planes = F.pad(planes, (edge - there, edge + 1 - there) * 2, mode="replicate").contiguous()
             B, P, tall, wide = planes.shape
             cell, area = CELL // reduction, tall * wide
@@ -107,7 +112,7 @@ class _Anchor:
         self._past, self._frame, self._cost = past, frame_BHW, cost_B11
 
     def search(self, line_Bhw2: Tensor) -> Tensor:
-        """Vectors in half pixels, (B, h, w, 2). line: where they are expected, or one 0."""
+        """Vectors, (B, h, w, 2). line: where they are expected, or one 0."""
         vectors = self._coarsest()
         reduction = COARSEST
         while reduction > 2:
@@ -116,11 +121,11 @@ class _Anchor:
             vectors = 2 * vectors
             choices = torch.cat([_stepped(vectors, 1), torch.stack(_neighbours(vectors))])
             vectors = self._cheapest(errors, vectors, choices)
-        vectors = vectors * reduction * STEPS_PER_PIXEL
+        vectors = vectors * reduction * self._past.steps
         line = line_Bhw2.expand_as(vectors)
         errors = _Errors(self._past, self._frame, 1)
         start = torch.stack([torch.zeros_like(vectors), line])
-        start = torch.cat([_stepped(vectors, STEPS_PER_PIXEL), start])
+        start = torch.cat([_stepped(vectors, self._past.steps), start])
         vectors = self._cheapest(errors, vectors, start, _off_neighbours(vectors, line))
         open_Bhw = None
         for _ in range(ROUNDS):
@@ -150,10 +155,10 @@ class _Anchor:
         """The best of all vectors at the coarsest reduction, in its pixels."""
         before, frame = self._past.coarsest, _reduced(self._frame, COARSEST)
         B, H, W = frame.shape
-        side, reach = CELL // COARSEST, REACH // COARSEST
+        side, reach = CELL // COARSEST, self._past.reach // COARSEST
         padded = F.pad(before[:, None], (reach,) * 4, mode="replicate")[:, 0]
         columns = torch.arange(-reach, reach + 1, device=frame.device)
-        steps = COARSEST * STEPS_PER_PIXEL
+        steps = COARSEST * self._past.steps
         best = frame.new_full((B, H // side, W // side), math.inf)
         vectors = torch.zeros(*best.shape, 2, device=frame.device, dtype=torch.int64)
         for row in range(-reach, reach + 1):
@@ -226,13 +231,13 @@ class _Errors:
     """
 
     def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int) -> None:
-        frame, scale = _reduced(frame_BHW, reduction), _steps(reduction)
+        frame, scale = _reduced(frame_BHW, reduction), past.steps if reduction == 1 else 1
         B, H, W = frame.shape
         cell = CELL // reduction
         self._grid = (H // cell, W // cell)
         self._frame = frame.view(B, H // cell, cell, W // cell, cell).transpose(2, 3).reshape(-1, cell, cell)
         self._cell, self._scale = cell, scale
-        self.limit = REACH * scale // reduction
+        self.limit = past.reach * scale // reduction
         self._edge = -(-self.limit // scale)
         self._anywhere = past.anywhere(reduction, self._edge)
 
@@ -252,11 +257,6 @@ class _Errors:
             there.sub_(self._frame.index_select(0, own[some]))
             found[some] = there.square_().mean((-2, -1))
         return found
-
-
-def _steps(reduction: int) -> int:
-    """Steps of a vector in a pixel of frames reduced so."""
-    return STEPS_PER_PIXEL if reduction == 1 else 1
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:

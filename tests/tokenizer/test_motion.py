@@ -1,10 +1,13 @@
 """Motion of tubes: the code of the vectors, what they move, and the search for them."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from bsqcodec import samples
 from bsqcodec.tokenizer import motion, motion_search
@@ -81,7 +84,7 @@ def test_frames_between_anchors() -> None:
 
 def test_the_frame_moves_by_its_vectors() -> None:
     frame = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    vectors = torch.tensor([2, -6]).expand(1, 4, 6, 1, 2)  # a pixel from below, three from the left
+    vectors = torch.tensor([4, -12]).expand(1, 4, 6, 1, 2)  # a pixel from below, three from the left
     moved = motion.compensate(frame, vectors, 1)[:, 0]
     assert torch.allclose(moved[..., :-1, 3:], frame[..., 1:, :-3], atol=1e-4)
     assert torch.allclose(moved[..., :-1, 0], frame[..., 1:, 0], atol=1e-4)  # the border goes on
@@ -91,7 +94,7 @@ def test_cells_overlap() -> None:
     """Half way between two cells that move apart, a pixel is the mean of both."""
     frame = torch.arange(64.0).expand(1, 3, 32, 64) / 64
     vectors = torch.zeros(1, 2, 4, 1, 2, dtype=torch.int64)
-    vectors[:, :, 2:, :, 1] = 8  # 4 pixels from the right
+    vectors[:, :, 2:, :, 1] = 16  # 4 pixels from the right
     moved = motion.compensate(frame, vectors, 1)[0, 0, 0, 16]
     assert moved[:24].tolist() == pytest.approx((torch.arange(24) / 64).tolist(), abs=1e-5)
     between = (moved[31] + moved[32]) / 2
@@ -114,14 +117,15 @@ def test_half_way_between_pixels_six_count() -> None:
     assert torch.allclose(planes, expected, atol=1e-7)
 
 
-def test_half_a_pixel_and_less() -> None:
+@pytest.mark.parametrize("frames", [1, 2])
+def test_half_a_pixel_and_less(frames: int) -> None:
     """A plane that rises evenly is hit exactly wherever a vector points."""
     frame = (torch.arange(64.0)[:, None] + 2 * torch.arange(96.0)).expand(1, 3, 64, 96) / 256
     vectors = torch.tensor([3, -5]).expand(1, 4, 6, 1, 2)
-    moved = motion.compensate(frame, vectors, 2)[0, :, :, 16:-16, 16:-16]
+    moved = motion.compensate(frame, vectors, frames)[0, :, :, 16:-16, 16:-16]
     still = frame[0, :, 16:-16, 16:-16]
-    for number, part in enumerate((0.5, 1.0)):
-        risen = part * (1.5 - 2 * 2.5) / 256
+    for number in range(frames):
+        risen = (number + 1) / frames * (3 - 2 * 5) / motion.steps_per_pixel(frames) / 256
         assert torch.allclose(moved[number], still + risen, atol=1e-5)
 
 
@@ -155,6 +159,28 @@ def moving_view(shift: tuple[int, int], frames: int = 4) -> tuple[Tensor, Tensor
         return picture[:, top : top + 96, left : left + 128]
 
     return view(0)[None], torch.stack([view(number + 1) for number in range(frames)])[None]
+
+
+def test_quarters_lie_between() -> None:
+    """Where a vector of a tube of one frame points, the planes have what compensation finds there."""
+    frame = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    planes = motion.quarter_pixels(frame)
+    for down, right in product(range(4), range(4)):
+        vectors = torch.tensor([down, right]).expand(1, 2, 2, 1, 2)
+        inside = planes[
+            0, :, 4 * down + right, motion.BEYOND : -motion.BEYOND, motion.BEYOND : -motion.BEYOND
+        ]
+        assert torch.allclose(motion.compensate(frame, vectors, 1)[0, 0], inside, atol=1e-5)
+
+
+def test_the_search_finds_quarters() -> None:
+    picture = torch.from_numpy(samples.picture()).permute(2, 0, 1).float()[None] / 255
+    before, frames = (
+        F.avg_pool2d(picture[..., 64 + 3 * n : 448 + 3 * n, 96 - n : 480 - n], 4) for n in range(2)
+    )  # three quarters of a pixel from below, one from the left
+    vectors = search(frames[None], before, torch.tensor([0.01]), 2)
+    right = (vectors[0, 1:-1, 1:-1, 0] == torch.tensor([3, -1])).all(-1).float().mean()
+    assert float(right) >= 0.9
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1, -2), (-4, 7), (6, 12)])
@@ -244,7 +270,7 @@ def test_the_smallest_frame() -> None:
 def test_frames_that_are_fewer_than_anchors() -> None:
     vectors = torch.tensor([[4, -8], [8, -16]])[None, None, None]
     assert motion.in_frames(vectors, 2)[0, :, 0, 0].tolist() == [[2, -4], [4, -8]]
-    assert motion.in_frames(vectors, 1)[0, :, 0, 0].tolist() == [[2, -4]]
+    assert motion.in_frames(vectors, 1)[0, :, 0, 0].tolist() == [[1, -2]]
 
 
 @pytest.mark.parametrize("shift", [(-4, 7), (30, -50)])

@@ -150,7 +150,7 @@ def test_what_bits_of_a_token_know_of_each_other(name: str) -> None:
 
 
 def tube_clip(vectors_hw2: np.ndarray, tubes: int = 3) -> Clip:
-    """Random tokens of tubes of 1 frame whose vectors, in half pixels, are all these."""
+    """Random tokens of tubes of 1 frame whose vectors, in quarter pixels, are all these."""
     source = np.random.default_rng(1)
     vectors = torch.zeros(1, *vectors_hw2.shape[:2], 2, 2, dtype=torch.int64)
     vectors[0, :, :, 0] = torch.from_numpy(vectors_hw2)
@@ -163,7 +163,7 @@ def tube_clip(vectors_hw2: np.ndarray, tubes: int = 3) -> Clip:
 
 def test_tokens_of_the_past_are_moved() -> None:
     """A tube whose cells all come from 8 pixels further down sees, on the grid of stride 8, the row below."""
-    clip = tube_clip(np.broadcast_to([16, 0], (4, 4, 2)).astype(np.int64))
+    clip = tube_clip(np.broadcast_to([32, 0], (4, 4, 2)).astype(np.int64))
     config = ablate_prior.small(tuple((level.stride, level.bits) for level in ablate_past.TOKENIZER.levels))
     seen = {name: PastSampler(config, [clip], PAST_ARMS[name]).before(clip, 3) for name in PAST_ARMS}
     for index, (last, moved) in enumerate(zip(seen["past"], seen["past-moved"], strict=True)):

@@ -291,3 +291,13 @@ def test_the_last_tube_counts_for_those_to_come(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(task.objective, "_tube", distortion_10_rate_4)
     loss, _ = task.objective(x[:, :9], log_lambda, keep, torch.ones(()), 4, 0)
     assert float(loss) == pytest.approx((float(key) + 10 + 4 + 2.5 * 10 + 4) / 3, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's compiler, by itself
+def test_the_search_for_vectors_is_not_compiled(tmp_path: Path) -> None:
+    task = video_task(freeze_key=True)
+    search = task.model.search
+    Trainer(task, SCHEDULE, Budget(steps=1), tmp_path)
+    found = vars(task.model.search)
+    assert found["_torchdynamo_disable"]
+    assert found["__wrapped__"] is search

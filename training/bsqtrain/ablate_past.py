@@ -71,18 +71,19 @@ def moved(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
     assert number is not None
     bits = (sampler.signs(clip, block)[number] > 0).long()
     # From the middle of one tube to that of the next is as far as a tube's last frame moves.
-    frame = min(TOKENIZER.tube_length(clip.tube_rate), TOKENIZER.anchors) - 1
-    vectors_hw2 = motion.from_bits(bits[None])[0, :, :, frame]
+    length = TOKENIZER.tube_length(clip.tube_rate)
+    vectors_hw2 = motion.from_bits(bits[None])[0, :, :, min(length, TOKENIZER.anchors) - 1]
+    moves_hw2 = vectors_hw2 / motion.steps_per_pixel(length)
     strides = [level.stride for level in sampler.config.levels]
     return [
-        level if index <= number else _from_where(level, vectors_hw2, strides[index])
+        level if index <= number else _from_where(level, moves_hw2, strides[index])
         for index, level in enumerate(before)
     ]
 
 
-def _from_where(signs_HWL: Tensor, vectors_hw2: Tensor, stride: int) -> Tensor:
-    """Every token from as far away as its cell's vector points, rounded; the border goes on."""
-    whole = (vectors_hw2 / (motion.STEPS_PER_PIXEL * stride)).round() * stride
+def _from_where(signs_HWL: Tensor, moves_hw2: Tensor, stride: int) -> Tensor:
+    """Every token from as many pixels away as its cell's move says, rounded; the border goes on."""
+    whole = (moves_hw2 / stride).round() * stride
     found = motion.moved_features(signs_HWL[None].float(), whole[None], stride)[0]
     return found.round().to(signs_HWL.dtype)
 

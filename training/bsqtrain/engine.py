@@ -16,6 +16,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from bsqcodec.errors import InputError, ModelError
+from bsqcodec.tokenizer.ladder import Ladder
 from bsqtrain.muon import Muon
 from bsqtrain.shards import load_shards, save_shards
 
@@ -163,6 +164,9 @@ class Trainer:
         self.optimisers = _optimisers(self.parameters, self.helper_parameters, schedule)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if compile:
+            for part in task.objective.modules():
+                if isinstance(part, Ladder):
+                    part.search = torch.compiler.disable(part.search)  # type: ignore[no-untyped-call]
             task.objective.compile(dynamic=False)
         self.objective = DistributedDataParallel(task.objective) if self.world > 1 else task.objective
         self.ema = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
