@@ -193,15 +193,26 @@ def _blended(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
 
 
 class _Cells:
-    """A frame, (C, H, W), of which cells can be cut wherever their vectors point, with half a cell around."""
+    """A frame, (C, H, W), of which cells can be cut wherever their vectors point, with half a cell around.
+    reach: pixels that none of these is longer than."""
 
     SIDE = 2 * CELL
-    EDGE = 64 + CELL + CELL // 2 + 1  # a vector's reach, a cell beyond the frame, what is around it, one step
 
-    def __init__(self, frame_CHW: Tensor) -> None:
-        planes = half_pixels(frame_CHW[None])[0].movedim(0, 1)
-        padded = F.pad(planes, (self.EDGE - BEYOND,) * 4, mode="replicate").permute(0, 2, 3, 1).contiguous()
-        P, tall, wide, C = padded.shape
+    def __init__(self, frame_CHW: Tensor, reach: int) -> None:
+        self._edge = edge = (
+            reach + CELL + CELL // 2 + 1
+        )  # a cell beyond the frame, what is around it, one step
+        planes = half_pixels(frame_CHW[None])[0].permute(1, 2, 3, 0)
+        P, tall, wide, C = planes.shape
+        more = edge - BEYOND
+        padded = planes.new_empty(P, tall + 2 * more, wide + 2 * more, C)
+        rows = padded[:, more : more + tall]
+        rows[:, :, more : more + wide] = planes
+        rows[:, :, :more] = planes[:, :, :1]
+        rows[:, :, more + wide :] = planes[:, :, -1:]
+        padded[:, :more] = rows[:, :1]
+        padded[:, more + tall :] = rows[:, -1:]
+        _, tall, wide, _ = padded.shape
         size = (P, tall - self.SIDE + 1, wide - self.SIDE + 1, self.SIDE, self.SIDE * C)
         self._anywhere = padded.as_strided(size, (tall * wide * C, wide * C, C, wide * C, 1))
 
@@ -209,7 +220,7 @@ class _Cells:
         """(w, SIDE, SIDE * C): of the cells whose surroundings begin so many half pixels from the frame's
         corner."""
         plane = 2 * (down_w % 2) + right_w % 2
-        return self._anywhere[plane, down_w // 2 + self.EDGE, right_w // 2 + self.EDGE]
+        return self._anywhere[plane, down_w // 2 + self._edge, right_w // 2 + self._edge]
 
     def between(self, down_w: Tensor, right_w: Tensor, part_w2: Tensor) -> Tensor:
         """The same, a part of a half pixel further on."""
@@ -233,6 +244,7 @@ def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     steps = moves * 2
     whole = steps.floor()
     part, whole = steps - whole, whole.long()
+    reach = int(moves.abs().max().ceil())
     far = (torch.arange(CELL) + 0.5) / CELL
     tent = torch.cat([far, 1 - far])
     share = (tent[:, None] * tent).repeat_interleave(C, 1)
@@ -240,7 +252,7 @@ def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     columns = 2 * (CELL * torch.arange(w) - start)
     found = torch.zeros(B, T, (h + 1) * CELL, w + 1, CELL * C)
     for clip, frame in enumerate(frame_BCHW):
-        cells = _Cells(frame)
+        cells = _Cells(frame, reach)
         for number, row in product(range(T), range(h)):
             here = whole[clip, number, row]
             down, right = 2 * (CELL * row - start) + here[:, 0], columns + here[:, 1]
