@@ -112,11 +112,12 @@ class Decoder:
         self._levels, self._keep_going = levels, keep_going
         weights = _weights_for(self.header, model_file)
         self._device = on = pick_device(device)
-        self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap, self.header.tube_frames)
+        self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap)
+        self._lengths = weights.card.tokenizer.tube_lengths
         self._grids = token_grids(
             weights.card.tokenizer, self.header.height, self.header.width, self.header.tile_overlap
         )
-        self._coder = GopCoder(weights, on, self._clock, self.header.tube_frames)
+        self._coder = GopCoder(weights, on, self._clock)
         self._start = start or Fraction(0)
         self._end = None if duration is None else self._start + duration
         self._shift = round(self._start / self.header.time_base)
@@ -166,7 +167,8 @@ class Decoder:
                 yield event
                 levels = min(self._levels or event.levels_kept, event.levels_kept)
                 try:
-                    for kind, tokens in self._coder.decode(event, levels, self._grids):
+                    blocks = _blocks(event, self.header, self._lengths)
+                    for kind, tokens in self._coder.decode(event, blocks, levels, self._grids):
                         yield _Block(kind, tokens)
                     yield _End(self._reader.offset, None)
                 except FormatError as error:
@@ -195,9 +197,9 @@ class Decoder:
         header = self.header
         last = np.empty(0, np.uint8)
         shown = 0
-        for block in range(bitstream.block_count(len(gop.pts), header.tube_frames)):
+        for block in range(gop.block_count(header)):
             if block in gop.repeats:
-                frames = [last.copy() for _ in range(header.tube_frames)]
+                frames = [last.copy() for _ in range(gop.tube_length(header))]
             else:
                 frames = self._synthesise(gop, *next(coded))
                 last = frames[-1].copy()  # whoever gets the frames may draw on them
@@ -215,8 +217,9 @@ class Decoder:
 
     def _synthesise(self, gop: Gop, kind: BlockKind, tokens: Tokens) -> list[Pixels]:
         rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
+        height, width, length = self.header.height, self.header.width, gop.tube_length(self.header)
         with self._clock("synthesis"):
-            return self._tokenizer.synthesise(kind, tokens, rate, self.header.height, self.header.width)
+            return self._tokenizer.synthesise(kind, tokens, rate, height, width, length)
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:
@@ -239,10 +242,16 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
     if weights.digest != header.model_digest:
         found = f"{weights.card.name} (digest {weights.digest.hex()})"
         raise ModelError(f"the stream needs the model {wanted}, found {found}; give its file with --model")
-    lengths = weights.card.tokenizer.tube_lengths
-    if fault := tube_fault(lengths, header.tube_frames, header.model_name):
+    if fault := tube_fault(weights.card.tokenizer.tube_lengths, header.tube_frames, header.model_name):
         raise FormatError(fault)
     return weights
+
+
+def _blocks(gop: Gop, header: Header, lengths: tuple[int, ...]) -> int:
+    """How many a GOP has; FormatError where its tubes cannot be those of a model that has these lengths."""
+    if fault := tube_fault(lengths, gop.tube_length(header), header.model_name):
+        raise FormatError(fault)
+    return gop.block_count(header)
 
 
 def read_tokens(
@@ -270,8 +279,10 @@ def _coded_gops(
     reader = bitstream.StreamReader(fileobj)
     header = reader.header
     weights = _weights_for(header, model_file)
-    coder = GopCoder(weights, torch.device("cpu"), Clock(), header.tube_frames)
+    coder = GopCoder(weights, torch.device("cpu"), Clock())
+    lengths = weights.card.tokenizer.tube_lengths
     grids = token_grids(weights.card.tokenizer, header.height, header.width, header.tile_overlap)
     for event in reader:
         if isinstance(event, Gop):
-            yield coder, event, list(coder.decode(event, event.levels_kept, grids))
+            blocks = _blocks(event, header, lengths)
+            yield coder, event, list(coder.decode(event, blocks, event.levels_kept, grids))

@@ -26,7 +26,7 @@ from bsqcodec.pixels import Pixels
 from bsqcodec.repeats import RepeatChoice
 from bsqcodec.scene import CutDetector
 from bsqcodec.synthesis import LadderTokenizer, Tokens, open_tokenizer
-from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
+from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS, tube_fault
 from bsqcodec.version import VERSION
 
 USUAL_GOP = 65
@@ -41,7 +41,8 @@ class EncodeOptions:
 
     q: quality 1..10, any real number. levels: keep the coarsest so many (None = all). gop: most frames in a
     GOP (None = USUAL_GOP or what the model holds, and frames alone where tubes do not pay: see gop_choice).
-    tube_frames: frames of a tube (None: as the model does it at this quality).
+    tube_frames: frames of a tube (None: those of the model's lengths that suit this quality are tried at
+    the beginning of every GOP).
     scene_cuts: begin a GOP where a new scene begins.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
@@ -124,8 +125,13 @@ class Encoder:
         device = pick_device(self.options.device)
         self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
         self._rate = weights.card.rate_index(self.options.q)
-        self._tube_frames = self.options.tube_frames or weights.card.tokenizer.tube_length(self._rate)
-        self._tokenizer = open_tokenizer(weights, device, self.options.overlap, self._tube_frames)
+        self._tube_choices = weights.card.tokenizer.tube_choices(self._rate)
+        if self.options.tube_frames is not None:
+            lengths = weights.card.tokenizer.tube_lengths
+            if fault := tube_fault(lengths, self.options.tube_frames, weights.card.name):
+                raise InputError(fault)
+            self._tube_choices = (self.options.tube_frames,)
+        self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
         most = self._tokenizer.most_frames
         self._gop_frames = 1 if still else self.options.gop or min(USUAL_GOP, most)
         if self._gop_frames > most:
@@ -140,14 +146,14 @@ class Encoder:
             self._choice = TubeChoice(lagrangian) if self.options.gop is None else None
         self._clock = Clock()
         beside = self._gop_frames > 1
-        self._coder = GopCoder(weights, device, self._clock, self._tube_frames, beside=beside)
+        self._coder = GopCoder(weights, device, self._clock, beside=beside)
         self._width, self._height, self._still = width, height, still
         self._writer = bitstream.StreamWriter(fileobj)
         self._writer.write_header(
             Header(
                 width=width, height=height, model_name=weights.card.name, model_digest=weights.digest,
                 levels=self._levels, quality_hundredths=weights.card.stated_quality(self.options.q),
-                still=still, max_gop_frames=self._gop_frames, tube_frames=self._tube_frames,
+                still=still, max_gop_frames=self._gop_frames, tube_frames=self._tube_choices[0],
                 time_base=time_base, rotation=rotation, creator="" if still else f"bsqcodec {VERSION}",
                 tile_overlap=self.options.overlap,
                 colour=bitstream.Colour(
@@ -160,6 +166,7 @@ class Encoder:
         self._writer.write_audio_tracks(audio_tracks)
         self._waiting: list[Pixels] = []  # frames of the block that is not full yet
         self._times: list[tuple[int, int]] = []  # pts and duration of the GOP's frames
+        self._tube_frames: int | None  # of the GOP's tubes, once it is settled
         self._gop = self._new_gop()
         self._last_pts: int | None = None
         self._frames = self._gops = 0
@@ -188,10 +195,16 @@ class Encoder:
     def _take(self, pixels: Pixels, shown: tuple[int, int]) -> None:
         self._waiting.append(pixels)
         self._times.append(shown)
-        if len(self._waiting) == (self._tube_frames if self._gop.blocks else 1):
+        if len(self._waiting) == self._block_frames():
             self._end_block()
         if len(self._times) == self._most_frames():
             self._end_gop()
+
+    def _block_frames(self) -> int:
+        """Of the block that is growing, or to choose the length of the GOP's tubes by."""
+        if not self._gop.blocks:
+            return 1
+        return self._tube_frames or max(self._tube_choices)
 
     def _most_frames(self) -> int:
         """Of the GOP that is growing."""
@@ -220,9 +233,13 @@ class Encoder:
         if not self._waiting:
             return
         kind = BlockKind.TUBE if self._gop.blocks else BlockKind.KEY
+        if kind is BlockKind.TUBE and self._tube_frames is None:
+            self._choose_length()
+            if not self._waiting:
+                return
         frames = self._waiting
         if kind is BlockKind.TUBE:
-            frames = frames + [frames[-1]] * (self._tube_frames - len(frames))
+            frames = frames + [frames[-1]] * (self._block_frames() - len(frames))
         if kind is BlockKind.KEY:
             self._begin_choice(frames)
         tokens = self._tokens(kind, frames)
@@ -267,6 +284,20 @@ class Encoder:
         self._ladder.take_back()
         return None
 
+    def _choose_length(self) -> None:
+        """Settle how many frames the GOP's tubes hold, and take again the frames that wait: the length in
+        which these cost least, if they are enough to tell, else the usual one."""
+        self._tube_frames = self._tube_choices[0]
+        if len(self._waiting) == max(self._tube_choices) and self._ladder is not None:
+            with self._clock("analysis"), self._coder.sharing():
+                costs = {
+                    length: self._ladder.cost_of_tubes(self._waiting, length, self._rate, self._levels)
+                    for length in self._tube_choices
+                }
+            self._tube_frames = min(costs, key=costs.__getitem__)
+        for pixels, shown in self._take_back():
+            self._take(pixels, shown)
+
     def _begin_choice(self, frames: Sequence[Pixels]) -> None:
         """Tell the choice what the frame that a GOP begins with would come to alone."""
         if self._choice is None or self._single or self._ladder is None:
@@ -280,12 +311,17 @@ class Encoder:
 
     def _without_tube(self) -> None:
         """End the GOP before the frames that wait, and take them again."""
-        count = len(self._waiting)
-        again = list(zip(self._waiting, self._times[-count:], strict=True))
-        self._waiting, self._times = [], self._times[:-count]
+        again = self._take_back()
         self._end_gop()
         for pixels, shown in again:
             self._take(pixels, shown)
+
+    def _take_back(self) -> list[tuple[Pixels, tuple[int, int]]]:
+        """The frames that wait, which no longer do."""
+        count = len(self._waiting)
+        again = list(zip(self._waiting, self._times[-count:], strict=True))
+        self._waiting, self._times = [], self._times[:-count]
+        return again
 
     def _end_gop(self) -> None:
         self._end_block()
@@ -300,6 +336,7 @@ class Encoder:
                 key_rate=self._gop.key_rate, tube_rate=self._gop.tube_rate,
                 levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
                 repeats=frozenset(self._gop.repeats),
+                tube_frames=None if self._tube_frames == self._tube_choices[0] else self._tube_frames,
             )
         )  # fmt: skip
         for row in coded.parts:
@@ -313,5 +350,6 @@ class Encoder:
 
     def _new_gop(self) -> GopTokens:
         self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
+        self._tube_frames = self._tube_choices[0] if len(self._tube_choices) == 1 else None
         bonus = 0 if self._single else KEY_RATE_BONUS
         return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)

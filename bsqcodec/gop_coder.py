@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from bsqcodec.ahead import Behind
-from bsqcodec.bitstream import CodingMode, Gop, block_count, token_crc
+from bsqcodec.bitstream import CodingMode, Gop, token_crc
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, ModelError
 from bsqcodec.model import Weights
@@ -105,20 +105,11 @@ class _Timed:
 
 
 class GopCoder:
-    """Codes GOPs with one model's prior. tube_frames: that a tube of the stream holds. beside: whether blocks
-    that are added may be coded in a thread of their own. The clock's stage `prior` holds the range coder's
-    time too."""
+    """Codes GOPs with one model's prior. beside: whether blocks that are added may be coded in a thread of
+    their own. The clock's stage `prior` holds the range coder's time too."""
 
-    def __init__(
-        self,
-        weights: Weights,
-        device: torch.device,
-        clock: Clock,
-        tube_frames: int,
-        *,
-        beside: bool = False,
-    ) -> None:
-        self._clock, self._tube_frames = clock, tube_frames
+    def __init__(self, weights: Weights, device: torch.device, clock: Clock, *, beside: bool = False) -> None:
+        self._clock = clock
         self._behind = Behind(beside and device.type == "cpu")
         tokenizer = weights.card.tokenizer
         config = PriorConfig(tuple(LevelPriorConfig(level.stride, level.bits) for level in tokenizer.levels))
@@ -198,10 +189,10 @@ class GopCoder:
         return together if together.size < (1 - JOINING_GAIN) * apart.size else apart
 
     def decode(
-        self, gop: Gop, levels: int, shapes: Sequence[tuple[int, int]]
+        self, gop: Gop, blocks: int, levels: int, shapes: Sequence[tuple[int, int]]
     ) -> Generator[tuple[BlockKind, Tokens], None, None]:
-        """The tokens of the coded blocks of a GOP, in order; the coarsest `levels` of them. shapes: grid per
-        level.
+        """The tokens of the coded blocks of a GOP that has so many blocks, in order; the coarsest `levels` of
+        them. shapes: grid per level.
 
         Raises FormatError where they are damaged, or, after the last block, are not those that were encoded.
         """
@@ -211,7 +202,7 @@ class GopCoder:
         rows = [[_Timed(coder.decoder(part), self._clock) for part in row[:levels]] for row in gop.parts]
         packed: list[list[bytes]] = [[] for _ in range(levels)]
         before: PriorContext | None = None
-        for number in range(block_count(len(gop.pts), self._tube_frames) - len(gop.repeats)):
+        for number in range(blocks - len(gop.repeats)):
             kind = BlockKind.TUBE if number else BlockKind.KEY
             rate = gop.tube_rate if number else gop.key_rate
             with self._clock("prior"):

@@ -25,7 +25,6 @@ from bsqcodec.rdo import Search
 from bsqcodec.repeats import cell_errors, stands_still
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
-from bsqcodec.tokenizer.config import tube_fault
 from bsqcodec.tokenizer.ladder import Memory, log_lambdas
 
 Tokens = list[npt.NDArray[np.uint8]]
@@ -53,30 +52,30 @@ class BlockTokenizer(Protocol):
     ) -> Tokens:
         """Tokens of the coarsest `levels` levels, each (H, W, L) uint8 {0, 1}.
 
-        frames: H x W x 3 uint8, one for a key frame; as many for every tube as it was opened with.
+        frames: H x W x 3 uint8, one for a key frame; as many for every tube of a GOP.
         rate: index 0..1000. effort: 0..9, see `rdo.Search`. keep_memory: False where no block follows in this
         GOP.
         """
 
     def synthesise(
-        self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, height: int, width: int
+        self,
+        kind: BlockKind,
+        tokens: Sequence[npt.NDArray[np.uint8]],
+        rate: int,
+        height: int,
+        width: int,
+        tube_frames: int = 1,
     ) -> list[Pixels]:
         """The frames of a block, H x W x 3 uint8 each. tokens: one array per level, finer ones may be
-        missing."""
+        missing. tube_frames: of a tube, if this is one."""
 
 
-def open_tokenizer(
-    weights: Weights, device: torch.device, overlap: int = 0, tube_frames: int | None = None
-) -> BlockTokenizer:
-    """The tokenizer of a model. overlap: of tiles, in pixels; tube_frames: that every tube holds, as many as
-    it has places for where not given. InputError where the model cannot do so."""
-    lengths = weights.card.tokenizer.tube_lengths
-    if tube_frames is not None and (fault := tube_fault(lengths, tube_frames, weights.card.name)):
-        raise InputError(fault)
+def open_tokenizer(weights: Weights, device: torch.device, overlap: int = 0) -> BlockTokenizer:
+    """The tokenizer of a model. overlap: of tiles, in pixels. InputError where the model cannot do so."""
     if isinstance(weights.card.tokenizer, BsqVitConfig):
         return TileTokenizer(weights, device, overlap)
     _refuse(overlap)
-    return LadderTokenizer(weights, device, tube_frames)
+    return LadderTokenizer(weights, device)
 
 
 def token_grids(config: AnyConfig, height: int, width: int, overlap: int) -> list[tuple[int, int]]:
@@ -123,10 +122,9 @@ class LadderTokenizer:
     judging: whether `analyse` leaves in `judgement` what the block came to, where it keeps its memory.
     """
 
-    def __init__(self, weights: Weights, device: torch.device, tube_frames: int | None = None) -> None:
+    def __init__(self, weights: Weights, device: torch.device) -> None:
         self._ladder = weights.ladder().to(device)
         self.config = self._ladder.config
-        self._tube_frames = tube_frames or self.config.tube_frames
         self._device = device
         self._state = self._state_before = _State(None, None)
         self.judging = False
@@ -178,7 +176,7 @@ class LadderTokenizer:
                 with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(
                         kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
-                        tube_frames=self._tube_frames, rated=self.judging,
+                        tube_frames=len(frames), rated=self.judging,
                     )  # fmt: skip
         self._state_before, self._state = self._state, _State(None, None)
         if keep_memory:
@@ -201,16 +199,42 @@ class LadderTokenizer:
             return None
         return Judgement(_last_distortion(y_TCHW, x_TCHW), 0.0)
 
+    @torch.no_grad()
+    def cost_of_tubes(self, frames: Sequence[Pixels], length: int, rate: int, levels: int) -> float:
+        """J per frame of these frames in tubes of that length, all frames counted; after a block that kept
+        its memory, which stays."""
+        x = to_tensor(frames, self._device)
+        height, width = x.shape[-2:]
+        padded = pad(x, self.config.padded(height), self.config.padded(width))
+        memory, total = self._state.memory, 0.0
+        for block, x_BTCHW in zip(torch.split(padded, length, 1), torch.split(x, length, 1), strict=True):
+            with half_precision(self._device):
+                out = self._ladder(
+                    BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory, levels=levels,
+                    rated=True,
+                )  # fmt: skip
+            memory = out.memory
+            y_BTCHW = out.frames_BTCHW[..., :height, :width].float()
+            lost_T, _ = distortion(y_BTCHW[0], x_BTCHW[0], weights_for(height, width))
+            bits = float(torch.stack(out.rate_bits_B).sum())
+            total += float(lost_T.sum()) + self.config.lambda_of(rate) * bits / (height * width)
+        return total / len(frames)
+
     @torch.inference_mode()
     def synthesise(
-        self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, height: int, width: int
+        self,
+        kind: BlockKind,
+        tokens: Sequence[npt.NDArray[np.uint8]],
+        rate: int,
+        height: int,
+        width: int,
+        tube_frames: int = 1,
     ) -> list[Pixels]:
         """See BlockTokenizer."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
         with half_precision(self._device):
             out = self._ladder(
-                kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
-                tube_frames=self._tube_frames,
+                kind, self._log_lambda(rate), bits=bits, memory=self._state.memory, tube_frames=tube_frames,
             )  # fmt: skip
         self._state = _State(out.memory, None)
         return to_pixels(out.frames_BTCHW[0, :, :, :height, :width])

@@ -88,7 +88,13 @@ class TileTokenizer:
 
     @torch.inference_mode()
     def synthesise(
-        self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, height: int, width: int
+        self,
+        kind: BlockKind,
+        tokens: Sequence[npt.NDArray[np.uint8]],
+        rate: int,
+        height: int,
+        width: int,
+        tube_frames: int = 1,
     ) -> list[Pixels]:
         """The frame that a grid of tokens means, H x W x 3 uint8; see BlockTokenizer."""
         size, side, step = self.config.image_size, self.config.side, self.config.image_size - self._overlap

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsqcodec import bitstream
+from bsqcodec import bitstream, model
 from bsqcodec.bitstream import CodingMode, Damage
+from bsqcodec.blocks import BlockKind
 from bsqcodec.codec import (
     Decoder,
     EncodeOptions,
@@ -30,6 +31,7 @@ from bsqcodec.codec import (
 from bsqcodec.errors import BsqError, FormatError, InputError, ModelError
 from bsqcodec.machine import pick_device
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame
+from bsqcodec.synthesis import LadderTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,58 @@ def test_tubes_of_any_length_that_the_model_has(tube_frames: int, weights: Path)
     assert len(gop.pts) == 7
     assert len(blocks) == 1 + -(-6 // tube_frames)
     assert len(decode(data, weights)) == 7
+
+
+@pytest.mark.parametrize("frames", [2, 4, 5, 8, 9])
+def test_every_gop_has_tubes_of_the_length_that_costs_least(
+    frames: int, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And decodes to what it would with that length alone; the usual one where frames are too few to tell."""
+    pixels = np.concatenate([clip(frames, seed=0), clip(frames, seed=1)])
+    options = EncodeOptions(q=3, model=weights, gop=frames, scene_cuts=False)
+    tried: list[int] = []
+
+    def cost(self: LadderTokenizer, shown: list[Pixels], length: int, rate: int, levels: int) -> float:
+        assert len(shown) == 4
+        tried.append(length)
+        return length if len(tried) <= 2 else -length
+
+    monkeypatch.setattr(LadderTokenizer, "cost_of_tubes", cost)
+    data = compress(pixels, options=options)
+    gops = [(gop, len(blocks)) for gop, blocks in read_tokens(io.BytesIO(data), model_file=weights)]
+    usual = 2
+    lengths = [2, 4] if frames > 4 else [usual] * 2
+    assert tried == ([2, 4] * 2 if frames > 4 else [])
+    header = bitstream.StreamReader(io.BytesIO(data)).header
+    assert header.tube_frames == usual
+    assert [gop.tube_length(header) for gop, _ in gops] == lengths
+    assert [blocks for _, blocks in gops] == [1 + -(-(frames - 1) // length) for length in lengths]
+    shown = [frame.pixels for frame in decode(data, weights)]
+    for number, length in enumerate(lengths):
+        part = slice(number * frames, (number + 1) * frames)
+        alone = compress(pixels[part], options=replace(options, tube_frames=length))
+        assert all(
+            np.array_equal(one, other.pixels)
+            for one, other in zip(shown[part], decode(alone, weights), strict=True)
+        )
+
+
+def test_what_tubes_of_a_length_cost(weights: Path) -> None:
+    """As the tubes themselves come to, one after the other; the memory stays as it was."""
+    loaded = model.load(weights)
+    tokenizer, other = (LadderTokenizer(loaded, pick_device("cpu")) for _ in range(2))
+    frames, levels = list(clip(5)), len(loaded.card.tokenizer.levels)
+    for one in (tokenizer, other):
+        one.analyse(BlockKind.KEY, frames[:1], 700, levels=levels)
+    other.judging = True
+    costs = []
+    for frame in frames[1:]:
+        other.analyse(BlockKind.TUBE, [frame], 300, levels=levels)
+        costs.append(other.judgement.cost(other.config.lambda_of(300)))
+    found = tokenizer.cost_of_tubes(frames[1:], 1, 300, levels)
+    assert found == pytest.approx(float(np.mean(costs)), rel=1e-3)
+    assert found == tokenizer.cost_of_tubes(frames[1:], 1, 300, levels)
+    assert found != tokenizer.cost_of_tubes(frames[1:], 4, 300, levels)
 
 
 def test_tubes_that_the_model_does_not_have(weights: Path) -> None:

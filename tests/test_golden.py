@@ -32,18 +32,20 @@ def no_clock(stage: str):  # type: ignore[no-untyped-def]
 
 
 def test_all_kinds_are_there() -> None:
-    modes, joined, repeats, lengths = set(), set(), set(), set()
+    modes, joined, repeats, lengths, own = set(), set(), set(), set(), set()
     for name in NAMES:
         reader = bitstream.StreamReader(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes()))
         lengths.add(reader.header.tube_frames)
         for event in reader:
             if isinstance(event, Gop):
+                own.add(event.tube_frames)
                 modes.add(event.mode)
                 joined.add(event.joined)
                 repeats.add(bool(event.repeats))
     assert len(modes) == 3
     assert joined == repeats == {True, False}
     assert lengths == {4, 2, 1}
+    assert own == {None, 4}
 
 
 @pytest.mark.parametrize("carrier", list(Carrier))
@@ -67,8 +69,7 @@ def test_tokens_are_exact(name: str, carrier: Carrier, monkeypatch: pytest.Monke
 def test_bytes_are_exact(name: str) -> None:
     """The tokens, coded again, give the stream's own parts (a cut stream may be joined otherwise)."""
     data = (GOLDEN / f"{name}.bsq").read_bytes()
-    tube_frames = bitstream.StreamReader(io.BytesIO(data)).header.tube_frames
-    coder = GopCoder(model.load(MODEL), torch.device("cpu"), no_clock, tube_frames)
+    coder = GopCoder(model.load(MODEL), torch.device("cpu"), no_clock)
     for gop, blocks in read_tokens(io.BytesIO(data), model_file=MODEL):
         again = GopTokens(gop.key_rate, gop.tube_rate)
         for kind, tokens in blocks:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 import tiny_model  # noqa: E402
 
-from bsqcodec import bitstream, codec, gop_coder, samples  # noqa: E402
+from bsqcodec import bitstream, codec, gop_coder, samples, synthesis  # noqa: E402
 from bsqcodec.bitstream import CodingMode  # noqa: E402
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata  # noqa: E402
 
@@ -33,8 +33,10 @@ def pixels() -> codec.Pixels:
     return np.stack([picture[3 * n : 3 * n + 70, 100 + 5 * n : 100 + 5 * n + 90] for n in range(CLIP_FRAMES)])
 
 
-def stream(frames: codec.Pixels, tube_frames: int, *, still: bool = False, sound: bool = False) -> bytes:
-    """An encode with everything that a stream can hold."""
+def stream(
+    frames: codec.Pixels, tube_frames: int | None, *, still: bool = False, sound: bool = False
+) -> bytes:
+    """An encode with everything that a stream can hold. tube_frames: None: GOPs of either length."""
     track = AudioTrack("aac", 48000, 2, "stereo", 1024, 128000, Fraction(1, 48000), b"\x11\x90")
     sink = io.BytesIO()
     encoder = codec.Encoder(
@@ -43,7 +45,9 @@ def stream(frames: codec.Pixels, tube_frames: int, *, still: bool = False, sound
         frames.shape[1],
         time_base=Fraction(1001, 30000),
         still=still,
-        options=codec.EncodeOptions(q=6, gop=CLIP_GOP, tube_frames=tube_frames, model=MODEL),
+        options=codec.EncodeOptions(
+            q=6 if tube_frames else 4, gop=CLIP_GOP, tube_frames=tube_frames, model=MODEL
+        ),
         metadata=Metadata(None, b"not a profile", {"title": "golden"}) if sound else None,
         audio_tracks=[track] if sound else [],
     )
@@ -55,14 +59,17 @@ def stream(frames: codec.Pixels, tube_frames: int, *, still: bool = False, sound
     return sink.getvalue()
 
 
-def in_mode(mode: CodingMode, frames: codec.Pixels, tube_frames: int = 4) -> bytes:
+def in_mode(mode: CodingMode, frames: codec.Pixels, tube_frames: int | None = 4) -> bytes:
     """A still, or a clip with sound, coded in this mode whatever its size."""
-    original = gop_coder.GopCoder.coded
+    original, cost = gop_coder.GopCoder.coded, synthesis.LadderTokenizer.cost_of_tubes
+    costs = iter([2.0, 1.0, 1.0, 2.0])  # of the usual length and of the other, GOP by GOP
     try:
+        synthesis.LadderTokenizer.cost_of_tubes = lambda *_: next(costs)  # type: ignore[method-assign]
         gop_coder.GopCoder.coded = lambda self, _, gop, crcs: original(self, mode, gop, crcs)  # type: ignore
         return stream(frames, tube_frames, still=len(frames) == 1, sound=len(frames) > 1)
     finally:
         gop_coder.GopCoder.coded = original  # type: ignore[method-assign]
+        synthesis.LadderTokenizer.cost_of_tubes = cost  # type: ignore[method-assign]
 
 
 def save(name: str, data: bytes) -> None:
@@ -89,6 +96,8 @@ def main() -> None:
     save("clip-repeats", in_mode(CodingMode.PRIOR, frames[STANDING]))
     for tube_frames in (2, 1):
         save(f"clip-tubes-of-{tube_frames}", in_mode(CodingMode.PRIOR, frames, tube_frames))
+    twice = np.concatenate([frames, frames[::-1]])[: 2 * CLIP_GOP]
+    save("clip-two-lengths", in_mode(CodingMode.PRIOR, twice, None))
     cut = io.BytesIO()
     bitstream.cut(io.BytesIO(clip), cut, levels=2)
     save("clip-two-levels", cut.getvalue())

@@ -21,7 +21,8 @@ _MODE_MASK = 3
 _JOINED = 4
 _DURATIONS_LISTED = 8
 _REPEATS = 16
-_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED | _REPEATS
+_OWN_LENGTH = 32
+_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED | _REPEATS | _OWN_LENGTH
 
 
 class CodingMode(IntEnum):
@@ -42,6 +43,7 @@ class Gop:
     levels_kept: levels present, the coarsest ones; fewer than `Header.levels` after a cut.
     token_crcs: 16 bits per kept level, see `token_crc`.
     parts: joined: one row, parts[0][level]; else a row per coded block, in their order.
+    tube_frames: that a tube holds, where the header says otherwise.
     repeats: numbers of the blocks that are not coded but show the last frame of the block before them again;
         block 0 is the key frame and never one of them.
     """
@@ -56,6 +58,15 @@ class Gop:
     token_crcs: tuple[int, ...]
     parts: tuple[tuple[bytes, ...], ...]
     repeats: frozenset[int] = frozenset()
+    tube_frames: int | None = None
+
+    def tube_length(self, header: Header) -> int:
+        """Frames of a tube."""
+        return self.tube_frames or header.tube_frames
+
+    def block_count(self, header: Header) -> int:
+        """Blocks, coded and repeated."""
+        return block_count(len(self.pts), self.tube_length(header))
 
 
 def block_count(frames: int, tube_frames: int) -> int:
@@ -79,7 +90,7 @@ def token_crc(packed_blocks: Iterable[bytes | bytearray | memoryview]) -> int:
 def encode_gop(gop: Gop, header: Header) -> bytes:
     """Payload of a GOPS chunk. InputError where the fields contradict each other."""
     frames = len(gop.pts)
-    blocks = block_count(frames, header.tube_frames)
+    blocks = gop.block_count(header)
     rows = 1 if gop.joined else blocks - len(gop.repeats)
     if len(gop.durations) != frames or not frames:
         raise InputError(f"a GOP of {frames} times and {len(gop.durations)} durations, expected equal counts")
@@ -95,10 +106,15 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
         )
     deltas = tuple(after - before for before, after in pairwise(gop.pts))
     listed = gop.durations[:-1] != deltas
-    flags = gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed | _REPEATS * bool(gop.repeats)
+    if gop.tube_frames == header.tube_frames:
+        raise InputError(f"a GOP states tubes of {gop.tube_frames} frames, as the header does")
+    flags = gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed
+    flags |= _REPEATS * bool(gop.repeats) | _OWN_LENGTH * (gop.tube_frames is not None)
     payload = bytearray([flags])
     payload += encode_varint(frames) + encode_varint(gop.pts[0])
     payload += encode_runs(deltas) + encode_runs(gop.durations) if listed else encode_runs(gop.durations)
+    if gop.tube_frames is not None:
+        payload += encode_varint(gop.tube_frames)
     if gop.repeats:
         payload += encode_runs(tuple(int(block in gop.repeats) for block in range(1, blocks)))
     payload += encode_varint(gop.key_rate) + encode_signed(gop.tube_rate - gop.key_rate)
@@ -119,7 +135,10 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
         raise cursor.fault(f"flags of the GOP are 0x{flags:02x}: not known to this version")
     frames = cursor.varint("frames of the GOP", 1, min(header.max_gop_frames, limits.frames_per_gop))
     pts, durations = _decode_times(cursor, frames, listed=bool(flags & _DURATIONS_LISTED))
-    blocks = block_count(frames, header.tube_frames)
+    own = cursor.varint("frames per tube", 1, limits.tube_frames) if flags & _OWN_LENGTH else None
+    if own == header.tube_frames:
+        raise cursor.fault(f"the GOP states tubes of {own} frames, as the header does")
+    blocks = block_count(frames, own or header.tube_frames)
     repeats = _decode_repeats(cursor, blocks) if flags & _REPEATS else frozenset()
     key_rate = cursor.varint("rate index", 0, RATE_INDEX_MAX)
     tube_rate = key_rate + cursor.signed("rate index of the tubes")
@@ -137,7 +156,7 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
         )
     parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
     mode = CodingMode(flags & _MODE_MASK)
-    return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts, repeats)
+    return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts, repeats, own)
 
 
 def _decode_repeats(cursor: Cursor, blocks: int) -> frozenset[int]:

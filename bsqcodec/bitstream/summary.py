@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from bsqcodec.bitstream.audio import AudioPackets, AudioTrack, AudioTracks
-from bsqcodec.bitstream.gop import CodingMode, Gop, block_count
+from bsqcodec.bitstream.gop import CodingMode, Gop
 from bsqcodec.bitstream.header import Header
 from bsqcodec.bitstream.index import Index
 from bsqcodec.bitstream.limits import DEFAULT_LIMITS, Limits
@@ -18,7 +18,7 @@ from bsqcodec.errors import FormatError
 @dataclass(frozen=True, slots=True)
 class GopSummary:
     """One row of the table of GOPs. offset, size: of the chunk, in bytes. pts, end_pts: when it is shown.
-    tubes: how many it has; repeats: how many of them are not coded."""
+    tubes: how many it has; tube_frames: that each holds; repeats: how many are not coded."""
 
     offset: int
     size: int
@@ -31,6 +31,7 @@ class GopSummary:
     tube_rate: int
     levels_kept: int
     tubes: int
+    tube_frames: int
     repeats: int
 
 
@@ -148,7 +149,8 @@ def _summarise(gop: Gop, reader: StreamReader) -> GopSummary:
         key_rate=gop.key_rate,
         tube_rate=gop.tube_rate,
         levels_kept=gop.levels_kept,
-        tubes=block_count(len(gop.pts), reader.header.tube_frames) - 1,
+        tubes=gop.block_count(reader.header) - 1,
+        tube_frames=gop.tube_length(reader.header),
         repeats=len(gop.repeats),
     )
 

@@ -63,9 +63,7 @@ class Reconstructor:
         self._rate = weights.card.rate_index(q)
         self._levels = len(weights.card.tokenizer.levels)
         self._tube = weights.card.tokenizer.tube_length(self._rate)
-        self._analysis, self._synthesis = (
-            open_tokenizer(weights, on, tube_frames=self._tube) for _ in range(2)
-        )
+        self._analysis, self._synthesis = (open_tokenizer(weights, on) for _ in range(2))
 
     def __call__(self, frames: Sequence[Pixels]) -> list[Pixels]:
         """The frames of a clip, or of a picture, as they come back."""
@@ -87,7 +85,8 @@ class Reconstructor:
             more = number + 1 < len(starts)
             tokens = self._analysis.analyse(kind, full, self._rate, levels=self._levels, keep_memory=more)
             height, width, _ = block[0].shape
-            yield from self._synthesis.synthesise(kind, tokens, self._rate, height, width)[: len(block)]
+            back = self._synthesis.synthesise(kind, tokens, self._rate, height, width, self._tube)
+            yield from back[: len(block)]
 
 
 def reconstruction(

@@ -62,6 +62,10 @@ class BsqVitConfig:
         """As a ladder's: the same at all rates."""
         return self.tube_frames
 
+    def tube_choices(self, rate: int) -> tuple[int, ...]:
+        """As a ladder's: none."""
+        return self.tube_lengths
+
     @property
     def side(self) -> int:
         """Tokens along a side of a tile."""

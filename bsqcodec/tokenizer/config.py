@@ -92,6 +92,12 @@ class TokenizerConfig:
         halvings = sum(rate >= start for start in SHORTER_TUBES_FROM)
         return self.tube_lengths[min(halvings, len(self.tube_lengths) - 1)]
 
+    def tube_choices(self, rate: int) -> tuple[int, ...]:
+        """What an encoder chooses from, GOP by GOP, the usual length first: where tubes are not at their
+        shortest yet, whatever moves little is better off with the longest, and what moves much with half."""
+        usual, two = self.tube_length(rate), self.tube_lengths[:2]
+        return (usual, *(n for n in two if n != usual)) if usual in two else (usual,)
+
     def lambda_of(self, rate: float) -> float:
         """Lambda (distortion per bpp) of a rate index 0..1000, log-linear between the two ends of the
         range."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
                 "key_rate": gop.key_rate,
                 "tube_rate": gop.tube_rate,
                 "tubes": gop.tubes,
+                "tube_frames": gop.tube_frames,
                 "repeats": gop.repeats,
             }
             for gop in summary.gops
@@ -156,6 +158,15 @@ def _lines(file: str, summary: StreamSummary, costs: Mapping[str, KindCosts]) ->
     return [file, *(f"  {name:<9} {printable(text)}" for name, text in rows)]
 
 
+def _tubes(summary: StreamSummary) -> str:
+    """How many there are of every length, longest first."""
+    counts: Counter[int] = Counter()
+    for gop in summary.gops:
+        counts[gop.tube_frames] += gop.tubes
+    found = [f"{count} of {frames}" for frames, count in sorted(counts.items(), reverse=True) if count]
+    return " and ".join(found) + " frames"
+
+
 def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
     header, metadata = summary.header, summary.metadata
     yield "frames", frames_text(summary.frame_count, header.width, header.height) + _time(summary)
@@ -166,9 +177,9 @@ def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
     yield "levels", _levels(summary)
     modes = ", ".join(f"{count} {mode.name.lower()}" for mode, count in summary.mode_counts.items())
     yield "GOPs", f"{len(summary.gops)} ({modes})" if modes else "0"
-    if tubes := sum(gop.tubes for gop in summary.gops):
+    if any(gop.tubes for gop in summary.gops):
         repeats = sum(gop.repeats for gop in summary.gops)
-        yield "tubes", f"{tubes} of {header.tube_frames} frames" + (f", {repeats} repeats" if repeats else "")
+        yield "tubes", _tubes(summary) + (f", {repeats} repeats" if repeats else "")
     yield "chunks", ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes_by_chunk.items())
     yield "colour", _colour(header.colour)
     if header.tile_overlap:

@@ -73,9 +73,10 @@ def make_gop(
     durations: list[int] | None = None,
     joined: bool = False,
     repeats: frozenset[int] = frozenset(),
+    tube_frames: int | None = None,
 ) -> Gop:
     """A GOP whose parts say where they belong: row and level, as often as both together."""
-    rows = 1 if joined else block_count(len(pts), header.tube_frames) - len(repeats)
+    rows = 1 if joined else block_count(len(pts), tube_frames or header.tube_frames) - len(repeats)
     parts = tuple(
         tuple(bytes([16 * block + level]) * (block + level + 1) for level in range(header.levels))
         for block in range(rows)
@@ -91,6 +92,7 @@ def make_gop(
         token_crcs=tuple(range(1000, 1000 + header.levels)),
         parts=parts,
         repeats=repeats,
+        tube_frames=tube_frames,
     )
 
 
@@ -100,13 +102,20 @@ def still() -> Stream:
 
 
 def still_film() -> Stream:
-    """GOPs of a key frame and 5 tubes, of which some are repeats; runs of their own and joined ones."""
+    """GOPs of a key frame and 5 tubes, in the last one 10 of half the length, of which some are repeats; runs
+    of their own and joined ones."""
     header = Header(64, 48, "tiny", DIGEST, 3, max_gop_frames=21)
-    repeats = (frozenset({1, 2, 4, 5}), frozenset({3}), frozenset(range(1, 6)))
+    repeats = (frozenset({1, 2, 4, 5}), frozenset({3}), frozenset(range(1, 11)))
     return Stream(
         header=header,
         gops=tuple(
-            make_gop(list(range(21 * n, 21 * n + 21)), header, joined=n == 1, repeats=repeats[n])
+            make_gop(
+                list(range(21 * n, 21 * n + 21)),
+                header,
+                joined=n == 1,
+                repeats=repeats[n],
+                tube_frames=2 if n == 2 else None,
+            )
             for n in range(3)
         ),
     )
@@ -166,7 +175,8 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
     anything = st.lists(st.integers(0, 2**40), min_size=frames, max_size=frames)
     durations = draw(st.just([*deltas, last]) | st.just([0] * frames) | anything)
     joined = draw(st.booleans())
-    blocks = block_count(frames, header.tube_frames)
+    own = draw(st.none() | st.integers(1, 64).filter(lambda number: number != header.tube_frames))
+    blocks = block_count(frames, own or header.tube_frames)
     repeats = draw(st.frozensets(st.integers(1, blocks - 1))) if blocks > 1 else frozenset[int]()
     rows = 1 if joined else blocks - len(repeats)
     levels = draw(st.integers(1, header.levels))
@@ -183,6 +193,7 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
         token_crcs=tuple(draw(st.lists(st.integers(0, 65535), min_size=levels, max_size=levels))),
         parts=tuple(tuple(parts[row * levels : (row + 1) * levels]) for row in range(rows)),
         repeats=repeats,
+        tube_frames=own,
     )
 
 

@@ -52,10 +52,10 @@ def test_a_still() -> None:
 
 def test_repeats_are_counted() -> None:
     summary = describe(io.BytesIO(still_film().to_bytes()))
-    assert [(gop.frames, gop.tubes, gop.repeats) for gop in summary.gops] == [
-        (21, 5, 4),
-        (21, 5, 1),
-        (21, 5, 5),
+    assert [(gop.frames, gop.tubes, gop.tube_frames, gop.repeats) for gop in summary.gops] == [
+        (21, 5, 4, 4),
+        (21, 5, 4, 1),
+        (21, 10, 2, 10),
     ]
 
 

@@ -26,14 +26,16 @@ class Tokeniser:
     device: torch.device
 
     def clips(self, x_BTCHW: Tensor, rates: list[int]) -> list[Clip]:
-        """Tokens of whole GOPs: a key frame, then tubes, as many frames each as the rate asks for. One rate a
-        sample: of a key frame alone, or of the tubes, where the key frame's is KEY_RATE_BONUS above."""
+        """Tokens of whole GOPs: a key frame, then tubes of one of the lengths that the rate leaves a choice
+        of: which one, the rate's remainder says. One rate a sample: of a key frame alone, or of the tubes,
+        where the key frame's is KEY_RATE_BONUS above."""
         found: dict[int, Clip] = {}
-        for length in self.ladder.config.tube_lengths:
-            which = [i for i, rate in enumerate(rates) if self.ladder.config.tube_length(rate) == length]
-            if which:
-                coded = self._clips(x_BTCHW[which], [rates[i] for i in which], length)
-                found |= dict(zip(which, coded, strict=True))
+        choices = [self.ladder.config.tube_choices(rate) for rate in rates]
+        lengths = [some[rate % len(some)] for some, rate in zip(choices, rates, strict=True)]
+        for length in set(lengths):
+            which = [i for i, each in enumerate(lengths) if each == length]
+            coded = self._clips(x_BTCHW[which], [rates[i] for i in which], length)
+            found |= dict(zip(which, coded, strict=True))
         return [found[i] for i in range(len(rates))]
 
     @torch.no_grad()
