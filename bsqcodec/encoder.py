@@ -32,6 +32,10 @@ from bsqcodec.version import VERSION
 USUAL_GOP = 65
 """Most frames in a GOP where nothing else is asked for, and the model holds as many."""
 
+LENGTH_BIAS = 0.04
+"""By this power of their length longer tubes are better, beside shorter ones, than they are right after a
+key frame."""
+
 SRGB = Colour(primaries=1, transfer=13, matrix=0, full_range=True, bit_depth=8)
 
 
@@ -126,8 +130,9 @@ class Encoder:
         self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
         self._rate = weights.card.rate_index(self.options.q)
         self._tube_choices = weights.card.tokenizer.tube_choices(self._rate)
+        lengths = weights.card.tokenizer.tube_lengths
+        self._tried_frames = max(lengths)
         if self.options.tube_frames is not None:
-            lengths = weights.card.tokenizer.tube_lengths
             if fault := tube_fault(lengths, self.options.tube_frames, weights.card.name):
                 raise InputError(fault)
             self._tube_choices = (self.options.tube_frames,)
@@ -204,7 +209,7 @@ class Encoder:
         """Of the block that is growing, or to choose the length of the GOP's tubes by."""
         if not self._gop.blocks:
             return 1
-        return self._tube_frames or max(self._tube_choices)
+        return self._tube_frames or self._tried_frames
 
     def _most_frames(self) -> int:
         """Of the GOP that is growing."""
@@ -288,13 +293,13 @@ class Encoder:
         """Settle how many frames the GOP's tubes hold, and take again the frames that wait: the length in
         which these cost least, if they are enough to tell, else the usual one."""
         self._tube_frames = self._tube_choices[0]
-        if len(self._waiting) == max(self._tube_choices) and self._ladder is not None:
+        if len(self._waiting) == self._tried_frames and self._ladder is not None:
             with self._clock("analysis"), self._coder.sharing():
                 costs = {
                     length: self._ladder.cost_of_tubes(self._waiting, length, self._rate, self._levels)
                     for length in self._tube_choices
                 }
-            self._tube_frames = min(costs, key=costs.__getitem__)
+            self._tube_frames = min(costs, key=lambda length: costs[length] * length**-LENGTH_BIAS)
         for pixels, shown in self._take_back():
             self._take(pixels, shown)
 

@@ -31,6 +31,10 @@ SHORTER_TUBES_FROM = (100, 470)
 """Rate indices from which a tube holds half as many frames as it has places for, and a quarter: where J of
 held-out GOPs is lower so (training/LOG.md)."""
 
+TRIED = ((0, 470), (0, 800), (400, 1000))
+"""Rate indices between which tubes of all the frames they have places for, of half, and of a quarter may pay
+for some clips (training/LOG.md)."""
+
 
 @dataclass(frozen=True)
 class LevelConfig:
@@ -93,10 +97,10 @@ class TokenizerConfig:
         return self.tube_lengths[min(halvings, len(self.tube_lengths) - 1)]
 
     def tube_choices(self, rate: int) -> tuple[int, ...]:
-        """What an encoder chooses from, GOP by GOP, the usual length first: where tubes are not at their
-        shortest yet, whatever moves little is better off with the longest, and what moves much with half."""
-        usual, two = self.tube_length(rate), self.tube_lengths[:2]
-        return (usual, *(n for n in two if n != usual)) if usual in two else (usual,)
+        """What an encoder chooses from, GOP by GOP, the usual length first: what moves little is better off
+        with longer ones."""
+        usual, lengths = self.tube_length(rate), zip(self.tube_lengths, TRIED, strict=False)
+        return (usual, *(n for n, (low, high) in lengths if n != usual and low <= rate < high))
 
     def lambda_of(self, rate: float) -> float:
         """Lambda (distortion per bpp) of a rate index 0..1000, log-linear between the two ends of the
