@@ -39,10 +39,10 @@ def test_info_counts_repeats(run: Run, clip_stream: Path, model: Path, media: Pa
     stills.mkdir()
     for number in range(7):
         (stills / f"{number}.png").write_bytes((media / "photo.png").read_bytes())
-    run("encode", stills, tmp_path / "still.bsq", "--model", model, "--gop", 33)
+    run("encode", stills, tmp_path / "still.bsq", "--model", model, "--gop", 33, "--tube-frames", 2)
     assert "  tubes     3 of 2 frames, 3 repeats\n" in run("info", tmp_path / "still.bsq").stdout
     (gop,) = json.loads(run("info", tmp_path / "still.bsq", "--json").stdout)["gops"]
-    assert (gop["tubes"], gop["repeats"]) == (3, 3)
+    assert (gop["tubes"], gop["tube_frames"], gop["repeats"]) == (3, 2, 3)
     assert "repeats" not in run("info", clip_stream).stdout
 
 

@@ -254,3 +254,17 @@ def test_tubes_get_shorter_as_quality_rises() -> None:
     assert lengths == sorted(lengths, reverse=True)
     assert set(lengths) == {4, 2, 1}
     assert {replace(CONFIG, tube_frames=2).tube_length(rate) for rate in (0, 500, 1000)} == {2, 1}
+
+
+def test_lengths_to_choose_from() -> None:
+    """The usual one is first, the others are near it, and the shortest are alone at the best rates."""
+    for rate in range(0, 1001, 10):
+        usual, *others = CONFIG.tube_choices(rate)
+        assert usual == CONFIG.tube_length(rate)
+        assert usual not in others
+        assert all(max(usual, other) <= 4 * min(usual, other) for other in others)
+    assert CONFIG.tube_choices(128) == (2, 4)
+    assert CONFIG.tube_choices(450) == (2, 4, 1)
+    assert CONFIG.tube_choices(600) == (1, 2)
+    assert CONFIG.tube_choices(1000) == (1,)
+    assert replace(CONFIG, tube_frames=1).tube_choices(450) == (1,)
