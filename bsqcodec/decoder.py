@@ -113,7 +113,6 @@ class Decoder:
         weights = _weights_for(self.header, model_file)
         self._device = on = pick_device(device)
         self._tokenizer = open_tokenizer(weights, on, self.header.tile_overlap)
-        self._lengths = weights.card.tokenizer.tube_lengths
         self._grids = token_grids(
             weights.card.tokenizer, self.header.height, self.header.width, self.header.tile_overlap
         )
@@ -167,8 +166,7 @@ class Decoder:
                 yield event
                 levels = min(self._levels or event.levels_kept, event.levels_kept)
                 try:
-                    blocks = _blocks(event, self.header, self._lengths)
-                    for kind, tokens in self._coder.decode(event, blocks, levels, self._grids):
+                    for kind, tokens in self._coder.decode(event, levels, self._grids):
                         yield _Block(kind, tokens)
                     yield _End(self._reader.offset, None)
                 except FormatError as error:
@@ -197,9 +195,9 @@ class Decoder:
         header = self.header
         last = np.empty(0, np.uint8)
         shown = 0
-        for block in range(gop.block_count(header)):
+        for block in range(gop.blocks):
             if block in gop.repeats:
-                frames = [last.copy() for _ in range(gop.tube_length(header))]
+                frames = [last.copy() for _ in range(gop.tube_frames)]
             else:
                 frames = self._synthesise(gop, *next(coded))
                 last = frames[-1].copy()  # whoever gets the frames may draw on them
@@ -217,9 +215,9 @@ class Decoder:
 
     def _synthesise(self, gop: Gop, kind: BlockKind, tokens: Tokens) -> list[Pixels]:
         rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
-        height, width, length = self.header.height, self.header.width, gop.tube_length(self.header)
+        height, width = self.header.height, self.header.width
         with self._clock("synthesis"):
-            return self._tokenizer.synthesise(kind, tokens, rate, height, width, length)
+            return self._tokenizer.synthesise(kind, tokens, rate, height, width, gop.tube_frames)
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:
@@ -245,13 +243,6 @@ def _weights_for(header: Header, model_file: Path | None) -> model.Weights:
     if fault := tube_fault(weights.card.tokenizer.tube_lengths, header.tube_frames, header.model_name):
         raise FormatError(fault)
     return weights
-
-
-def _blocks(gop: Gop, header: Header, lengths: tuple[int, ...]) -> int:
-    """How many a GOP has; FormatError where its tubes cannot be those of a model that has these lengths."""
-    if fault := tube_fault(lengths, gop.tube_length(header), header.model_name):
-        raise FormatError(fault)
-    return gop.block_count(header)
 
 
 def read_tokens(
@@ -280,9 +271,7 @@ def _coded_gops(
     header = reader.header
     weights = _weights_for(header, model_file)
     coder = GopCoder(weights, torch.device("cpu"), Clock())
-    lengths = weights.card.tokenizer.tube_lengths
     grids = token_grids(weights.card.tokenizer, header.height, header.width, header.tile_overlap)
     for event in reader:
         if isinstance(event, Gop):
-            blocks = _blocks(event, header, lengths)
-            yield coder, event, list(coder.decode(event, blocks, event.levels_kept, grids))
+            yield coder, event, list(coder.decode(event, event.levels_kept, grids))

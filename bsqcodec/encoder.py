@@ -341,7 +341,7 @@ class Encoder:
                 key_rate=self._gop.key_rate, tube_rate=self._gop.tube_rate,
                 levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
                 repeats=frozenset(self._gop.repeats),
-                tube_frames=None if self._tube_frames == self._tube_choices[0] else self._tube_frames,
+                tube_frames=self._tube_frames or self._tube_choices[0],
             )
         )  # fmt: skip
         for row in coded.parts:

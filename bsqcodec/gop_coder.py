@@ -22,6 +22,7 @@ from bsqcodec.prior.model import Prior
 from bsqcodec.prior.range_coder import LevelDecoder, LevelEncoder
 from bsqcodec.prior.raw import RawCoder
 from bsqcodec.prior.static import StaticPrior
+from bsqcodec.tokenizer.config import tube_fault
 
 Tokens = list[npt.NDArray[np.uint8]]
 Clock = Callable[[str], AbstractContextManager[None]]
@@ -110,6 +111,7 @@ class GopCoder:
 
     def __init__(self, weights: Weights, device: torch.device, clock: Clock, *, beside: bool = False) -> None:
         self._clock = clock
+        self._model, self._lengths = weights.card.name, weights.card.tokenizer.tube_lengths
         self._behind = Behind(beside and device.type == "cpu")
         tokenizer = weights.card.tokenizer
         config = PriorConfig(tuple(LevelPriorConfig(level.stride, level.bits) for level in tokenizer.levels))
@@ -189,20 +191,23 @@ class GopCoder:
         return together if together.size < (1 - JOINING_GAIN) * apart.size else apart
 
     def decode(
-        self, gop: Gop, blocks: int, levels: int, shapes: Sequence[tuple[int, int]]
+        self, gop: Gop, levels: int, shapes: Sequence[tuple[int, int]]
     ) -> Generator[tuple[BlockKind, Tokens], None, None]:
-        """The tokens of the coded blocks of a GOP that has so many blocks, in order; the coarsest `levels` of
-        them. shapes: grid per level.
+        """The tokens of the coded blocks of a GOP, in order; the coarsest `levels` of them. shapes: grid per
+        level.
 
-        Raises FormatError where they are damaged, or, after the last block, are not those that were encoded.
+        Raises FormatError where its tubes cannot be this model's, where tokens are damaged, or, after the
+        last block, are not those that were encoded.
         """
+        if fault := tube_fault(self._lengths, gop.tube_frames, self._model):
+            raise FormatError(fault)
         if gop.mode not in self._coders:
             raise ModelError(f"the stream is coded with a prior ({gop.mode.name}), the model has none")
         coder = self._coders[gop.mode]
         rows = [[_Timed(coder.decoder(part), self._clock) for part in row[:levels]] for row in gop.parts]
         packed: list[list[bytes]] = [[] for _ in range(levels)]
         before: PriorContext | None = None
-        for number in range(blocks - len(gop.repeats)):
+        for number in range(gop.blocks - len(gop.repeats)):
             kind = BlockKind.TUBE if number else BlockKind.KEY
             rate = gop.tube_rate if number else gop.key_rate
             with self._clock("prior"):

@@ -146,6 +146,11 @@ class LadderTokenizer:
     def _log_lambda(self, rate: int) -> Tensor:
         return log_lambdas(self.config, [rate], self._device)
 
+    def _padded(self, frames: Sequence[Pixels]) -> Tensor:
+        """(1, T, C, H, W), sides as the coarsest grid needs them."""
+        x = to_tensor(frames, self._device)
+        return pad(x, *map(self.config.padded, x.shape[-2:]))
+
     def analyse(
         self,
         kind: BlockKind,
@@ -157,9 +162,8 @@ class LadderTokenizer:
         keep_memory: bool = True,
     ) -> Tokens:
         """See BlockTokenizer."""
-        x = to_tensor(frames, self._device)
-        height, width = x.shape[-2:]
-        x = pad(x, self.config.padded(height), self.config.padded(width))
+        x = self._padded(frames)
+        height, width, _ = frames[0].shape
         with torch.no_grad(), half_precision(self._device):
             out = self._ladder(
                 kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, levels=levels,
@@ -203,19 +207,17 @@ class LadderTokenizer:
     def cost_of_tubes(self, frames: Sequence[Pixels], length: int, rate: int, levels: int) -> float:
         """J per frame of these frames in tubes of that length, all frames counted; after a block that kept
         its memory, which stays."""
-        x = to_tensor(frames, self._device)
-        height, width = x.shape[-2:]
-        padded = pad(x, self.config.padded(height), self.config.padded(width))
+        height, width, _ = frames[0].shape
         memory, total = self._state.memory, 0.0
-        for block, x_BTCHW in zip(torch.split(padded, length, 1), torch.split(x, length, 1), strict=True):
+        for block in torch.split(self._padded(frames), length, 1):
             with half_precision(self._device):
                 out = self._ladder(
                     BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory, levels=levels,
                     rated=True,
                 )  # fmt: skip
             memory = out.memory
-            y_BTCHW = out.frames_BTCHW[..., :height, :width].float()
-            lost_T, _ = distortion(y_BTCHW[0], x_BTCHW[0], weights_for(height, width))
+            x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
+            lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))
             bits = float(torch.stack(out.rate_bits_B).sum())
             total += float(lost_T.sum()) + self.config.lambda_of(rate) * bits / (height * width)
         return total / len(frames)

@@ -40,10 +40,10 @@ class Gop:
     pts, durations: one per frame, in units of the header's time base; pts strictly increasing from >= 0 on,
         duration 0 = unknown.
     key_rate, tube_rate: rate index 0..1000 of the key frame and of the tubes.
+    tube_frames: that a tube holds.
     levels_kept: levels present, the coarsest ones; fewer than `Header.levels` after a cut.
     token_crcs: 16 bits per kept level, see `token_crc`.
     parts: joined: one row, parts[0][level]; else a row per coded block, in their order.
-    tube_frames: that a tube holds, where the header says otherwise.
     repeats: numbers of the blocks that are not coded but show the last frame of the block before them again;
         block 0 is the key frame and never one of them.
     """
@@ -54,19 +54,16 @@ class Gop:
     joined: bool
     key_rate: int
     tube_rate: int
+    tube_frames: int
     levels_kept: int
     token_crcs: tuple[int, ...]
     parts: tuple[tuple[bytes, ...], ...]
     repeats: frozenset[int] = frozenset()
-    tube_frames: int | None = None
 
-    def tube_length(self, header: Header) -> int:
-        """Frames of a tube."""
-        return self.tube_frames or header.tube_frames
-
-    def block_count(self, header: Header) -> int:
-        """Blocks, coded and repeated."""
-        return block_count(len(self.pts), self.tube_length(header))
+    @property
+    def blocks(self) -> int:
+        """How many there are, coded and repeated."""
+        return block_count(len(self.pts), self.tube_frames)
 
 
 def block_count(frames: int, tube_frames: int) -> int:
@@ -90,7 +87,7 @@ def token_crc(packed_blocks: Iterable[bytes | bytearray | memoryview]) -> int:
 def encode_gop(gop: Gop, header: Header) -> bytes:
     """Payload of a GOPS chunk. InputError where the fields contradict each other."""
     frames = len(gop.pts)
-    blocks = gop.block_count(header)
+    blocks = gop.blocks
     rows = 1 if gop.joined else blocks - len(gop.repeats)
     if len(gop.durations) != frames or not frames:
         raise InputError(f"a GOP of {frames} times and {len(gop.durations)} durations, expected equal counts")
@@ -106,14 +103,13 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
         )
     deltas = tuple(after - before for before, after in pairwise(gop.pts))
     listed = gop.durations[:-1] != deltas
-    if gop.tube_frames == header.tube_frames:
-        raise InputError(f"a GOP states tubes of {gop.tube_frames} frames, as the header does")
+    own_length = gop.tube_frames != header.tube_frames
     flags = gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed
-    flags |= _REPEATS * bool(gop.repeats) | _OWN_LENGTH * (gop.tube_frames is not None)
+    flags |= _REPEATS * bool(gop.repeats) | _OWN_LENGTH * own_length
     payload = bytearray([flags])
     payload += encode_varint(frames) + encode_varint(gop.pts[0])
     payload += encode_runs(deltas) + encode_runs(gop.durations) if listed else encode_runs(gop.durations)
-    if gop.tube_frames is not None:
+    if own_length:
         payload += encode_varint(gop.tube_frames)
     if gop.repeats:
         payload += encode_runs(tuple(int(block in gop.repeats) for block in range(1, blocks)))
@@ -135,10 +131,12 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
         raise cursor.fault(f"flags of the GOP are 0x{flags:02x}: not known to this version")
     frames = cursor.varint("frames of the GOP", 1, min(header.max_gop_frames, limits.frames_per_gop))
     pts, durations = _decode_times(cursor, frames, listed=bool(flags & _DURATIONS_LISTED))
-    own = cursor.varint("frames per tube", 1, limits.tube_frames) if flags & _OWN_LENGTH else None
-    if own == header.tube_frames:
-        raise cursor.fault(f"the GOP states tubes of {own} frames, as the header does")
-    blocks = block_count(frames, own or header.tube_frames)
+    tube_frames = header.tube_frames
+    if flags & _OWN_LENGTH:
+        tube_frames = cursor.varint("frames per tube", 1, limits.tube_frames)
+        if tube_frames == header.tube_frames:
+            raise cursor.fault(f"the GOP states tubes of {tube_frames} frames, as the header does")
+    blocks = block_count(frames, tube_frames)
     repeats = _decode_repeats(cursor, blocks) if flags & _REPEATS else frozenset()
     key_rate = cursor.varint("rate index", 0, RATE_INDEX_MAX)
     tube_rate = key_rate + cursor.signed("rate index of the tubes")
@@ -156,7 +154,9 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
         )
     parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
     mode = CodingMode(flags & _MODE_MASK)
-    return Gop(pts, durations, mode, joined, key_rate, tube_rate, levels, token_crcs, parts, repeats, own)
+    return Gop(
+        pts, durations, mode, joined, key_rate, tube_rate, tube_frames, levels, token_crcs, parts, repeats
+    )
 
 
 def _decode_repeats(cursor: Cursor, blocks: int) -> frozenset[int]:

@@ -149,8 +149,8 @@ def _summarise(gop: Gop, reader: StreamReader) -> GopSummary:
         key_rate=gop.key_rate,
         tube_rate=gop.tube_rate,
         levels_kept=gop.levels_kept,
-        tubes=gop.block_count(reader.header) - 1,
-        tube_frames=gop.tube_length(reader.header),
+        tubes=gop.blocks - 1,
+        tube_frames=gop.tube_frames,
         repeats=len(gop.repeats),
     )
 

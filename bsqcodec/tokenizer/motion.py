@@ -199,12 +199,10 @@ class _Cells:
     SIDE = 2 * CELL
 
     def __init__(self, frame_CHW: Tensor, reach: int) -> None:
-        self._edge = edge = (
-            reach + CELL + CELL // 2 + 1
-        )  # a cell beyond the frame, what is around it, one step
+        self._edge = reach + CELL + CELL // 2 + 1  # a cell beyond the frame, what is around it, one step
         planes = half_pixels(frame_CHW[None])[0].permute(1, 2, 3, 0)
         P, tall, wide, C = planes.shape
-        more = edge - BEYOND
+        more = self._edge - BEYOND
         padded = planes.new_empty(P, tall + 2 * more, wide + 2 * more, C)
         rows = padded[:, more : more + tall]
         rows[:, :, more : more + wide] = planes

@@ -76,7 +76,8 @@ def make_gop(
     tube_frames: int | None = None,
 ) -> Gop:
     """A GOP whose parts say where they belong: row and level, as often as both together."""
-    rows = 1 if joined else block_count(len(pts), tube_frames or header.tube_frames) - len(repeats)
+    tube_frames = tube_frames or header.tube_frames
+    rows = 1 if joined else block_count(len(pts), tube_frames) - len(repeats)
     parts = tuple(
         tuple(bytes([16 * block + level]) * (block + level + 1) for level in range(header.levels))
         for block in range(rows)
@@ -175,8 +176,8 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
     anything = st.lists(st.integers(0, 2**40), min_size=frames, max_size=frames)
     durations = draw(st.just([*deltas, last]) | st.just([0] * frames) | anything)
     joined = draw(st.booleans())
-    own = draw(st.none() | st.integers(1, 64).filter(lambda number: number != header.tube_frames))
-    blocks = block_count(frames, own or header.tube_frames)
+    tube_frames = draw(st.just(header.tube_frames) | st.integers(1, 64))
+    blocks = block_count(frames, tube_frames)
     repeats = draw(st.frozensets(st.integers(1, blocks - 1))) if blocks > 1 else frozenset[int]()
     rows = 1 if joined else blocks - len(repeats)
     levels = draw(st.integers(1, header.levels))
@@ -193,7 +194,7 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
         token_crcs=tuple(draw(st.lists(st.integers(0, 65535), min_size=levels, max_size=levels))),
         parts=tuple(tuple(parts[row * levels : (row + 1) * levels]) for row in range(rows)),
         repeats=repeats,
-        tube_frames=own,
+        tube_frames=tube_frames,
     )
 
 

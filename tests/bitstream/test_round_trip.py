@@ -95,6 +95,7 @@ def test_the_bytes_of_a_small_stream() -> None:
         joined=False,
         key_rate=300,
         tube_rate=299,
+        tube_frames=2,
         levels_kept=2,
         token_crcs=(0xABCD, 0x0102),
         parts=((b"k0", b"k11"), (b"t", b"")),
@@ -181,7 +182,7 @@ def test_a_still_costs_less_than_110_bytes_beside_its_parts() -> None:
     header = Header(768, 512, "base", DIGEST, 4, still=True)
     gop = make_gop([0], header)
     parts = (bytes(300), bytes(1000), bytes(2000), bytes(1600))
-    gop = Gop((0,), (1,), gop.mode, False, 500, 500, 4, gop.token_crcs, (parts,))
+    gop = Gop((0,), (1,), gop.mode, False, 500, 500, 4, 4, gop.token_crcs, (parts,))
     assert len(Stream(header, (gop,)).to_bytes()) - 4900 == 98
 
 
