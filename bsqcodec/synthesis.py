@@ -18,7 +18,7 @@ from bsqcodec.bitstream import Limits
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import distortion, weights_for
 from bsqcodec.errors import InputError
-from bsqcodec.machine import half_precision
+from bsqcodec.machine import fast_bf16, half_precision
 from bsqcodec.model import AnyConfig, Weights
 from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
 from bsqcodec.rdo import Search
@@ -125,6 +125,8 @@ class LadderTokenizer:
     def __init__(self, weights: Weights, device: torch.device) -> None:
         self._ladder = weights.ladder().to(device)
         self.config = self._ladder.config
+        if fast_bf16(device):
+            self._ladder.keep_in(torch.bfloat16)
         self._device = device
         self._state = self._state_before = _State(None, None)
         self.judging = False

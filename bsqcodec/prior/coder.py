@@ -18,7 +18,7 @@ from torch import Tensor
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError
 from bsqcodec.prior import order
-from bsqcodec.prior.config import PriorConfig
+from bsqcodec.prior.config import CHUNK, PriorConfig
 from bsqcodec.prior.model import Previous, Prior
 from bsqcodec.prior.range_coder import (
     TOTAL,
@@ -175,7 +175,7 @@ class PriorCoder:
             for groups in self._counts(kind, tokens, context, rate)
         ]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def decode_block(
         self,
         kind: BlockKind,
@@ -226,18 +226,18 @@ class PriorCoder:
         """N x L bits."""
         head = self.prior.net_head(kind, level)
         size = states_NH.shape[0]
-        bits = np.empty((size, head.bits), np.uint8)
-        everyone = np.arange(size)
-        value = np.zeros(size, np.int64)
+        bits_LN = np.empty((head.bits, size), np.uint8)
+        first_N = np.arange(0, size << CHUNK, 1 << CHUNK)  # node of every position
+        value_N = np.zeros(size, np.int64)
         for chunk in range(len(head.nodes)):
             if chunk:
-                head.add(states_NH, chunk - 1, torch.from_numpy(value).to(states_NH.device))
-            counts_NK = head.node_counts(states_NH, chunk).cpu().numpy()
+                head.add(states_NH, chunk - 1, torch.from_numpy(value_N).to(states_NH.device))
+            counts = head.node_counts(states_NH, chunk).view(-1).cpu().numpy()
             width = head.chunk_bits(chunk)
-            value = np.zeros(size, np.int64)
+            node_N = np.zeros(size, np.int64)
             for bit in range(width):
-                new = decoder.decode(counts_NK[everyone, (1 << bit) - 1 + value])
-                bits[:, 4 * chunk + bit] = new
-                value = 2 * value + new
-            value <<= 4 - width
-        return bits
+                new_N = bits_LN[CHUNK * chunk + bit]
+                new_N[:] = decoder.decode(counts.take(first_N + node_N))
+                node_N = 2 * node_N + 1 + new_N
+            value_N = node_N + 1 - (1 << width) << CHUNK - width
+        return bits_LN.T

@@ -1,12 +1,12 @@
 """From a cell's features to the counts of its bits: a NADE head over chunks of four bits.
 
     # N positions · H hidden units · L bits per token · C chunks · V values of a chunk (16) · K nodes of a
-    # tree (15)
+    # tree (15, and one that nothing uses)
 
 A position starts with a hidden state; each chunk, once known, adds the embedding of its value. A chunk's
 state, rectified, gives one logit for each inner node of a binary tree over its bits: the node of a bit
 follows from the bits of the chunk before it (node 2**i - 1 + the value of the i bits so far, first bit
-highest).
+highest). States are integers times HIDDEN_SCALE.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bsqcodec.prior.config import CHUNK, NODES
-from bsqcodec.prior.integer import ACTIVATION_LIMIT, Matrix
+from bsqcodec.prior.config import CHUNK
+from bsqcodec.prior.integer import ACTIVATION_LIMIT, Carrier, Matrix
 
 HIDDEN_SCALE = 2.0**-4
 LOGIT_LIMIT = 767  # in steps of 1/64
@@ -23,7 +23,7 @@ LOGIT_LIMIT = 767  # in steps of 1/64
 
 @dataclass(frozen=True)
 class Head:
-    """The head of one net."""
+    """The head of one net. embedding_CVH: of states' unit. bias_CK: counted from -LOGIT_LIMIT."""
 
     bits: int
     embedding_CVH: Tensor
@@ -31,6 +31,27 @@ class Head:
     multiplier_CK: Tensor
     bias_CK: Tensor
     counts_T: Tensor
+
+    @staticmethod
+    def of(
+        bits: int,
+        embedding_CVH: Tensor,
+        weight_CKH: Tensor,
+        multiplier_CK: Tensor,
+        bias_CK: Tensor,
+        counts_T: Tensor,
+        carrier: Carrier,
+    ) -> "Head":
+        """From integers as they are stored, with 15 nodes: 16 rows are what int8 products like."""
+        pad = torch.nn.functional.pad
+        return Head(
+            bits,
+            embedding_CVH.to(torch.float32) * HIDDEN_SCALE,
+            tuple(Matrix(weight_KH, carrier) for weight_KH in pad(weight_CKH, (0, 0, 0, 1))),
+            pad(multiplier_CK, (0, 1)),
+            pad(bias_CK.to(torch.float32), (0, 1)) + LOGIT_LIMIT,
+            counts_T.to(torch.int32),
+        )
 
     def chunk_bits(self, chunk: int) -> int:
         """Bits of a chunk; the last may be shorter than four."""
@@ -48,11 +69,11 @@ class Head:
         return state_NH.add_(self.embedding_CVH[chunk].index_select(0, value_N))
 
     def node_counts(self, state_NH: Tensor, chunk: int) -> Tensor:
-        """N x K int64: counts of a one at every node of the chunk's tree, out of 65536."""
-        hidden = torch.mul(state_NH, HIDDEN_SCALE).clamp_(0, ACTIVATION_LIMIT).floor_()
-        logits = self.nodes[chunk].product(hidden)[:, :NODES].mul_(self.multiplier_CK[chunk]).round_()
-        logits.add_(self.bias_CK[chunk]).clamp_(-LOGIT_LIMIT, LOGIT_LIMIT).add_(LOGIT_LIMIT)
-        return self.counts_T.index_select(0, logits.to(torch.int64).view(-1)).view_as(logits)
+        """N x K int32: counts of a one at every node of the chunk's tree, out of 65536."""
+        hidden = self.nodes[chunk].whole(state_NH.clamp(0, ACTIVATION_LIMIT))
+        logits = self.nodes[chunk].product(hidden).mul_(self.multiplier_CK[chunk]).round_()
+        logits.add_(self.bias_CK[chunk]).clamp_(0, 2 * LOGIT_LIMIT)
+        return self.counts_T.index_select(0, logits.to(torch.int32).view(-1)).view_as(logits)
 
     def counts(self, state_NH: Tensor, bits_NL: Tensor) -> Tensor:
         """L x N int32 counts of a one for bits that are all known: what the encoder needs.
@@ -68,4 +89,4 @@ class Head:
             for bit in range(self.chunk_bits(chunk)):
                 node_N = (1 << bit) - 1 + (values_NC[:, chunk] >> (CHUNK - bit))
                 rows.append(counts_NK.gather(1, node_N[:, None])[:, 0])
-        return torch.stack(rows).to(torch.int32)
+        return torch.stack(rows)

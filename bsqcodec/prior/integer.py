@@ -74,6 +74,10 @@ class Matrix:
         )
         self._weight_KO = weight_OK.t() if self._int8 else weight_OK.to(float_type(carrier)).t()
 
+    def whole(self, a_NK: Tensor) -> Tensor:
+        """Numbers in 0..127 without their fractions, as this carrier likes its inputs; may change a_NK."""
+        return a_NK.to(torch.int8) if self._int8 else a_NK.floor_()
+
     def product(self, a_NK: Tensor) -> Tensor:
         """N x O float32 integers. a_NK: int8 or float32 integers in -128..127."""
         if self._int8 and (a_NK.device.type == "cpu" or a_NK.shape[0] > 16):
@@ -100,8 +104,8 @@ class Linear:
         return self.matrix.product(a_NK).mul_(self.multiplier_O).round_()
 
     def rectified(self, a_NK: Tensor) -> Tensor:
-        """N x O in 0..127: products times multiplier, rounded down."""
-        return self.matrix.product(a_NK).mul_(self.multiplier_O).clamp_(0, ACTIVATION_LIMIT).floor_()
+        """N x O in 0..127: products times multiplier, rounded down; for a product on the same carrier."""
+        return self.matrix.whole(self.matrix.product(a_NK).mul_(self.multiplier_O).clamp_(0, ACTIVATION_LIMIT))
 
 
 def multiplier(mantissa: Tensor, exponent: Tensor) -> Tensor:
@@ -149,7 +153,7 @@ def attend(qkv_MPC: Tensor, bias_XPP: Tensor, exp2_256: Tensor, head_dim: int) -
     kind = bias_XPP.dtype
     split = qkv_MPC.view(windows, size, 3, heads, head_dim).permute(2, 3, 0, 1, 4).to(kind)
     q, k, v = split.contiguous().view(3, heads * windows, size, head_dim)
-    scores = torch.bmm(q.mul_(SCORE_SCALE), k.transpose(1, 2)).add_(bias_XPP).to(torch.float32)
+    scores = torch.baddbmm(bias_XPP, q, k.transpose(1, 2), alpha=SCORE_SCALE).to(torch.float32)
     steps = torch.sub(scores.amax(-1, keepdim=True), scores).clamp_(max=255)
     weights = exp2_256.index_select(0, steps.to(torch.int32).view(-1)).view_as(scores)
     total = weights.sum(-1, keepdim=True)

@@ -20,14 +20,13 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
 from bsqcodec.prior import order
 from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS, LevelPriorConfig, PriorConfig
-from bsqcodec.prior.head import Head
+from bsqcodec.prior.head import HIDDEN_SCALE, Head
 from bsqcodec.prior.integer import (
     ACTIVATION_LIMIT,
     MASK,
     RESIDUAL_LIMIT,
     Carrier,
     Linear,
-    Matrix,
     attend,
     convolve,
     float_type,
@@ -96,11 +95,18 @@ class _Block:
             self.qkv = tensors.linear("qkv")
             self.out = tensors.linear("out")
             self.position = tensors.plain("position")
+        self._kept: tuple[tuple[int, int, int], WindowState] | None = None
 
     def windows(self, rows: int, columns: int, batch: int) -> WindowState | None:
-        """Prepare for grids of this size."""
+        """Prepare for grids of this size; that of one size is kept."""
         if self.letter == "c":
             return None
+        size = (rows, columns, batch)
+        if self._kept is None or self._kept[0] != size:
+            self._kept = size, self._prepared(*size)
+        return self._kept[1]
+
+    def _prepared(self, rows: int, columns: int, batch: int) -> WindowState:
         tiling = Tiling(rows, columns, self.config.window, self.letter == "s")
         size = tiling.size**2
         index = relative_positions(tiling.size).to(self.position.device)
@@ -176,15 +182,14 @@ class _LevelNet:
         ]
         self.start = [tensors.linear("start", group) for group in range(GROUPS)]
         self.start_bias = tensors.plain("start.bias").to(torch.float32)
-        nodes = tensors.plain("node.weight")
-        # One unused node makes 16 rows: what int8 products like.
-        self.head = Head(
-            bits=self.config.bits,
-            embedding_CVH=tensors.plain("embedding").to(torch.float32),
-            nodes=tuple(Matrix(torch.nn.functional.pad(w, (0, 0, 0, 1)), tensors.carrier) for w in nodes),
-            multiplier_CK=tensors.multiplier("node"),
-            bias_CK=tensors.plain("node.bias").to(torch.float32),
-            counts_T=tensors.shared("counts").to(torch.int64),
+        self.head = Head.of(
+            self.config.bits,
+            tensors.plain("embedding"),
+            tensors.plain("node.weight"),
+            tensors.multiplier("node"),
+            tensors.plain("node.bias"),
+            tensors.shared("counts"),
+            tensors.carrier,
         )
 
     def _seen(self, linear: Linear, k: int, tokens_BHWL: Tensor, rows: int, columns: int) -> Tensor:
@@ -234,7 +239,7 @@ class _LevelNet:
         found = []
         for group in groups:
             rows = self.start[group](seen)
-            rows.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).add_(self.start_bias[group])
+            _clamp(rows).add_(self.start_bias[group]).mul_(HIDDEN_SCALE)
             found.append(rows.view(*x.shape[:3], -1))
         return found
 
@@ -310,7 +315,7 @@ class Prior:
             found.append(states_g[:, :rows_g, :columns_g].reshape(-1, states_g.shape[-1]))
         return found
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def level_counts(
         self,
         kind: BlockKind,

@@ -33,7 +33,8 @@ class LevelDecoder(Protocol):
     """Gives back what a LevelEncoder took, for the same counts."""
 
     def decode(self, counts_N: np.ndarray) -> np.ndarray:
-        """N bits {0, 1}, uint8. Raises FormatError where the bytes cannot be a run of such bits."""
+        """N bits {0, 1}, uint8. counts_N: 1..65535, not looked into here. Raises FormatError where the bytes
+        cannot be a run of such bits."""
 
 
 def _probabilities(counts_N: np.ndarray) -> np.ndarray:
@@ -97,12 +98,11 @@ class RangeLevelDecoder:
         """See LevelDecoder."""
         if not counts_N.size:
             return np.zeros(0, np.uint8)
-        probabilities = _probabilities(counts_N)
         try:
-            bits = self._decoder.decode(_MODEL, probabilities)
+            bits = self._decoder.decode(_MODEL, counts_N * (1 / TOTAL))
         except (AssertionError, KeyError, ValueError) as error:
             raise FormatError(f"coded tokens are damaged: {error}") from None
-        return np.asarray(bits).astype(np.uint8)
+        return bits.astype(np.uint8)  # type: ignore[no-any-return]
 
 
 class RawLevelEncoder:

@@ -216,6 +216,7 @@ class Ends(nn.Module):
             weight = (
                 weight.reshape(-1, len(parts_BTCHW), T, self.frames // T, PATCH_NUMBERS).sum(3).flatten(1)
             )
+        weight = weight.unflatten(1, (-1, 3, PATCH * PATCH)).transpose(2, 3).flatten(1)
         return F.linear(patches, weight, layer.bias)
 
     def pixels(self, state_BHWD: Tensor, moved_BTCHW: Tensor | None) -> Tensor:
@@ -229,17 +230,19 @@ class Ends(nn.Module):
             places = (T, self.frames // T, PATCH_NUMBERS)
             weight = weight.reshape(*places, D, 3, 3).mean(1).flatten(0, 1)
             bias = bias.reshape(places).mean(1).flatten()
+        weight = weight.unflatten(0, (T, 3, -1)).transpose(1, 2).flatten(0, 2)
+        bias = bias.view(T, 3, -1).transpose(1, 2).flatten()
         x = F.conv2d(state_BHWD.permute(0, 3, 1, 2), weight, bias, padding=1).float()
-        x = x.reshape(B, T, 3, PATCH, PATCH, h, w).permute(0, 1, 2, 5, 3, 6, 4)
-        x = x.reshape(B, T, 3, h * PATCH, w * PATCH)
+        x = x.permute(0, 2, 3, 1).reshape(B, h, w, T, PATCH, 3 * PATCH).permute(0, 3, 1, 4, 2, 5)
+        x = x.reshape(B, T, h * PATCH, w * PATCH, 3).permute(0, 1, 4, 2, 3)
         return x + (0.5 if moved_BTCHW is None else moved_BTCHW)
 
 
 def _patches(frames_BTCHW: Tensor) -> Tensor:
-    """(B, T, 3, H, W) -> (B, H/8, W/8, T*3*64)."""
+    """(B, T, 3, H, W) -> (B, H/8, W/8, T*64*3): as frames lie in memory, channels last."""
     B, T, C, H, W = frames_BTCHW.shape
-    x = frames_BTCHW.reshape(B, T, C, H // PATCH, PATCH, W // PATCH, PATCH)
-    return x.permute(0, 3, 5, 1, 2, 4, 6).reshape(B, H // PATCH, W // PATCH, -1)
+    x = frames_BTCHW.permute(0, 1, 3, 4, 2).reshape(B, T, H // PATCH, PATCH, W // PATCH, PATCH * C)
+    return x.permute(0, 2, 4, 1, 3, 5).reshape(B, H // PATCH, W // PATCH, -1)
 
 
 class Ladder(nn.Module):
@@ -264,6 +267,13 @@ class Ladder(nn.Module):
         self.recall = nn.ModuleDict(
             {str(s): MemoryAttention(d, head, side) for s, d in zip(STRIDES, config.width, strict=True)}
         )
+
+    def keep_in(self, dtype: torch.dtype) -> None:
+        """Store what autocast would turn into this type every time in it; not for training."""
+        for name, module in self.named_modules():
+            ends = name.startswith("ends.") and name.count(".") == 2  # of these weights sums are taken first
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and not ends:
+                module.to(dtype)
 
     def vectors(
         self,

@@ -49,27 +49,30 @@ def _shift_mask(
     return torch.zeros_like(same, dtype=torch.float32).masked_fill(~same, float("-inf"))[:, None]
 
 
-def _windows(x_BHWD: Tensor, side: int, heads: int) -> Tensor:
-    """(B, H, W, h*d) -> (B*n, h, s*s, d): four dimensions, as the fused attention kernels want them."""
+def _windows(x_BHWD: Tensor, side: int) -> Tensor:
+    """(B, H, W, D) -> (B*n, s*s, D)."""
     B, H, W, D = x_BHWD.shape
-    x = x_BHWD.reshape(B, H // side, side, W // side, side, heads, D // heads)
-    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, heads, side * side, D // heads)
+    x = x_BHWD.reshape(B, H // side, side, W // side, side * D).transpose(2, 3)
+    return x.reshape(-1, side * side, D)
 
 
-def _from_windows(x_nhsd: Tensor, B: int, H: int, W: int, side: int) -> Tensor:
-    """(B*n, h, s*s, d) -> (B, H, W, h*d)."""
-    _, heads, _, d = x_nhsd.shape
-    x = x_nhsd.reshape(B, H // side, W // side, heads, side, side, d)
-    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(B, H, W, heads * d)
+def _from_windows(x_nsD: Tensor, B: int, H: int, W: int, side: int) -> Tensor:
+    """(B*n, s*s, D) -> (B, H, W, D)."""
+    x = x_nsD.reshape(B, H // side, W // side, side, -1).transpose(2, 3)
+    return x.reshape(B, H, W, -1)
 
 
-def _surroundings(x_BHWD: Tensor, side: int, heads: int) -> Tensor:
-    """Padded (B, 2*s, W+s, h*d) -> (B*n, h, 4*s*s, d): what is round each window of a row of them, twice its
+def _surroundings(x_BHWD: Tensor, side: int) -> Tensor:
+    """Padded (B, 2*s, W+s, D) -> (B*n, 4*s*s, D): what is round each window of a row of them, twice its
     side."""
-    x = x_BHWD.unfold(2, 2 * side, side)  # B, rows, windows, h*d, columns
-    B, rows, n, _, columns = x.shape
-    x = x.reshape(B, rows, n, heads, -1, columns).permute(0, 2, 3, 1, 5, 4)
-    return x.reshape(B * n, heads, rows * columns, -1)
+    D = x_BHWD.shape[-1]
+    x = x_BHWD.flatten(2).unfold(2, 2 * side * D, side * D)  # B, rows, windows, columns*D
+    return x.transpose(1, 2).reshape(-1, 4 * side * side, D)
+
+
+def _heads(x_nsD: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
+    """(n, s, p*h*d) -> p times (n, h, s, d): four dimensions, as the fused attention kernels want them."""
+    return x_nsD.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _each_sample(bias_nhsk: Tensor, B: int) -> Tensor:
@@ -104,25 +107,23 @@ class WindowAttention(nn.Module):
 
     def forward(self, x_BHWD: Tensor) -> Tensor:
         B, height, width, _ = x_BHWD.shape
-        qkv = self.qkv(x_BHWD)
         pad_h, pad_w = -height % self.side, -width % self.side
-        if pad_h or pad_w:
-            qkv = F.pad(qkv, (0, 0, 0, pad_w, 0, pad_h))
+        x = F.pad(x_BHWD, (0, 0, 0, pad_w, 0, pad_h)) if pad_h or pad_w else x_BHWD
         H, W = height + pad_h, width + pad_w
         # One window along an axis needs no shift there; a grid of one window needs none at all.
         shift = self.shift if max(H, W) > self.side else 0
         if shift:
-            qkv = torch.roll(qkv, (-shift, -shift), (1, 2))
-        q, k, v = (_windows(part, self.side, self.heads) for part in qkv.chunk(3, -1))
+            x = torch.roll(x, (-shift, -shift), (1, 2))
+        q, k, v = _heads(self.qkv(_windows(x, self.side)), self.heads, 3)
         bias = self.bias[:, self.offset][None]
         mask = _shift_mask(H, W, self.side, shift, height, width, x_BHWD.device)
         if mask is not None:
             bias = _each_sample(bias + mask, B)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        x = _from_windows(out, B, H, W, self.side)
+        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        x = _from_windows(self.out(seen.transpose(1, 2).flatten(2)), B, H, W, self.side)
         if shift:
             x = torch.roll(x, (shift, shift), (1, 2))
-        return self.out(x[:, :height, :width])  # type: ignore[no-any-return]
+        return x[:, :height, :width]
 
 
 class MemoryAttention(nn.Module):
@@ -154,18 +155,18 @@ class MemoryAttention(nn.Module):
         H, W = height + pad_h, width + pad_w
         memory = self.norm_memory(memory_BHWD)
         q_BHWD = F.pad(self.q(self.norm_state(x_BHWD)), (0, 0, 0, pad_w, 0, pad_h))
-        kv = F.pad(self.kv(memory), (0, 0, half, half + pad_w, half, half + pad_h))
-        valid = F.pad(kv.new_ones(1, height, width, 1), (0, 0, half, half + pad_w, half, half + pad_h))
+        around = (0, 0, half, half + pad_w, half, half + pad_h)
+        kv = F.pad(self.kv(memory), around)
+        hidden = F.pad(kv.new_zeros(1, height, width, 1), around, value=float("-inf"))
         bias = self.bias[:, self.offset][None].to(kv.dtype)
         strips = []
         for top in range(0, H, side):  # a row of windows at a time: keys and masks stay in a CPU's caches
-            around = slice(top, top + 2 * side)
-            q = _windows(q_BHWD[:, top : top + side], side, self.heads)
-            k, v = (_surroundings(part, side, self.heads) for part in kv[:, around].chunk(2, -1))
-            seen_n1k1 = _surroundings(valid[:, around], side, 1)
-            mask = torch.zeros_like(seen_n1k1).masked_fill(seen_n1k1 == 0, float("-inf")).movedim(-1, -2)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=_each_sample(bias + mask, B))
-            strips.append(_from_windows(out, B, side, W, side))
+            rows = slice(top, top + 2 * side)
+            (q,) = _heads(_windows(q_BHWD[:, top : top + side], side), self.heads, 1)
+            k, v = _heads(_surroundings(kv[:, rows], side), self.heads, 2)
+            mask_n11k = _surroundings(hidden[:, rows], side)[:, None].movedim(-1, -2)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=_each_sample(bias + mask_n11k, B))
+            strips.append(_from_windows(out.transpose(1, 2).flatten(2), B, side, W, side))
         seen = torch.cat(strips, 1)[:, :height, :width]
         return self.carry(memory) + self.out(seen)  # type: ignore[no-any-return]
 

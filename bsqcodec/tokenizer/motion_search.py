@@ -18,7 +18,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import CELL
-from bsqcodec.tokenizer.motion import BEYOND, half_pixels, medians, quarter_pixels, steps_per_pixel, wrapped
+from bsqcodec.tokenizer.motion import (
+    BEYOND,
+    gathered,
+    half_pixels,
+    medians,
+    quarter_pixels,
+    steps_per_pixel,
+    wrapped,
+)
 
 COARSEST = 8
 """Reduction at which every vector is tried."""
@@ -253,7 +261,7 @@ class _Errors:
         count = _AT_ONCE.get(own.device.type, len(own)) or 1
         for start in range(0, len(own), count):
             some = slice(start, start + count)
-            there = self._anywhere[clip[some], plane[some], top[some], left[some]]
+            there = gathered(self._anywhere, clip[some], plane[some], top[some], left[some])
             there.sub_(self._frame.index_select(0, own[some]))
             found[some] = there.square_().mean((-2, -1))
         return found
