@@ -1,6 +1,9 @@
 """Golden streams: exact tokens from exact bytes, and exact bytes from exact tokens, on every machine."""
 
 import io
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -96,3 +99,18 @@ def test_repeats_of_a_golden_clip_show_the_frame_before() -> None:
     frames = [event.pixels for event in decoder.events() if isinstance(event, Frame)]
     same = [np.array_equal(one, next_) for one, next_ in pairwise(frames)]
     assert [number for number, is_same in enumerate(same, 1) if is_same] == [1, 2, 3, 4, 14, 15]
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
+def test_tokens_are_exact_on_cpus_whose_int8_products_saturate(instructions: str) -> None:
+    streams = [GOLDEN / f"{name}.bsq" for name in ("clip", "still-prior")]
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from bsqcodec.codec import read_tokens; from bsqcodec.prior import integer\n"
+        "integer._pick = lambda device_type: integer.Carrier.INT8\n"
+        "for path in sys.argv[2:]: list(read_tokens(open(path, 'rb'), model_file=Path(sys.argv[1])))"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}  # says nothing to CPUs of other kinds
+    command = [sys.executable, "-c", code, MODEL, *streams]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr

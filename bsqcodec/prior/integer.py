@@ -59,18 +59,30 @@ def _pick(device_type: str) -> Carrier:
     return min(seconds, key=lambda carrier: seconds[carrier])
 
 
+@cache
+def _int8_is_exact(device_type: str) -> bool:
+    """Whether products of the largest int8 numbers come out right: oneDNN's saturate on x86 CPUs without
+    VNNI, where pairs of them are added in 16 bits."""
+    numbers = torch.tensor([127, -127, 1, -128], dtype=torch.int8)
+    left_NK, right_KO = numbers.repeat(48)[:, None].repeat(1, 192), numbers.repeat(6).repeat(192, 1)
+    left_NK[:, ::3] = 127
+    found = torch._int_mm(left_NK.to(device_type), right_KO.to(device_type)).cpu()
+    return torch.equal(found, (left_NK.double() @ right_KO.double()).int())
+
+
 class Matrix:
     """An int8 matrix, O x K, ready to be multiplied on a carrier."""
 
     def __init__(self, weight_OK: Tensor, carrier: Carrier) -> None:
         self.carrier = carrier
         outputs, inputs = weight_OK.shape
-        # The accelerator's int8 product wants sizes in multiples of 8; float32 carries the others, equally
-        # exact.
+        # The accelerator's int8 product wants sizes in multiples of 8; float32 carries the others, and what a
+        # CPU would get wrong, equally exact.
         self._int8 = (
             carrier is Carrier.INT8
             and inputs % 8 == 0
             and (weight_OK.device.type == "cpu" or outputs % 8 == 0)
+            and _int8_is_exact(weight_OK.device.type)
         )
         self._weight_KO = weight_OK.t() if self._int8 else weight_OK.to(float_type(carrier)).t()
 
@@ -105,7 +117,8 @@ class Linear:
 
     def rectified(self, a_NK: Tensor) -> Tensor:
         """N x O in 0..127: products times multiplier, rounded down; for a product on the same carrier."""
-        return self.matrix.whole(self.matrix.product(a_NK).mul_(self.multiplier_O).clamp_(0, ACTIVATION_LIMIT))
+        scaled = self.matrix.product(a_NK).mul_(self.multiplier_O)
+        return self.matrix.whole(scaled.clamp_(0, ACTIVATION_LIMIT))
 
 
 def multiplier(mantissa: Tensor, exponent: Tensor) -> Tensor:

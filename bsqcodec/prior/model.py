@@ -35,7 +35,7 @@ from bsqcodec.prior.integer import (
 from bsqcodec.prior.tensors import Tensors
 from bsqcodec.prior.windows import Tiling, relative_positions
 
-STRIP = 256  # rows
+STRIP = 192  # rows
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ class LevelDecoder(Protocol):
     """Gives back what a LevelEncoder took, for the same counts."""
 
     def decode(self, counts_N: np.ndarray) -> np.ndarray:
-        """N bits {0, 1}, uint8. counts_N: 1..65535, not looked into here. Raises FormatError where the bytes
-        cannot be a run of such bits."""
+        """N bits {0, 1}, uint8. Raises FormatError where the bytes cannot be a run of such bits."""
 
 
 def _probabilities(counts_N: np.ndarray) -> np.ndarray:
@@ -44,7 +43,7 @@ def _probabilities(counts_N: np.ndarray) -> np.ndarray:
     """
     if counts_N.size and not (int(counts_N.min()) >= 1 and int(counts_N.max()) < TOTAL):
         raise ValueError(f"counts {counts_N.min()}..{counts_N.max()}, expected 1..{TOTAL - 1}")
-    probabilities: np.ndarray = counts_N.astype(np.float64) / TOTAL
+    probabilities: np.ndarray = counts_N * (1 / TOTAL)
     return probabilities
 
 
@@ -98,11 +97,12 @@ class RangeLevelDecoder:
         """See LevelDecoder."""
         if not counts_N.size:
             return np.zeros(0, np.uint8)
+        probabilities = _probabilities(counts_N)
         try:
-            bits = self._decoder.decode(_MODEL, counts_N * (1 / TOTAL))
+            bits = self._decoder.decode(_MODEL, probabilities)
         except (AssertionError, KeyError, ValueError) as error:
             raise FormatError(f"coded tokens are damaged: {error}") from None
-        return bits.astype(np.uint8)  # type: ignore[no-any-return]
+        return np.asarray(bits).astype(np.uint8)
 
 
 class RawLevelEncoder:

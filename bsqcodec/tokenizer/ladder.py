@@ -216,7 +216,8 @@ class Ends(nn.Module):
             weight = (
                 weight.reshape(-1, len(parts_BTCHW), T, self.frames // T, PATCH_NUMBERS).sum(3).flatten(1)
             )
-        weight = weight.unflatten(1, (-1, 3, PATCH * PATCH)).transpose(2, 3).flatten(1)
+        D, numbers = weight.shape
+        weight = weight.view(D, numbers // PATCH_NUMBERS, 3, PATCH * PATCH).transpose(2, 3).flatten(1)
         return F.linear(patches, weight, layer.bias)
 
     def pixels(self, state_BHWD: Tensor, moved_BTCHW: Tensor | None) -> Tensor:
@@ -230,8 +231,8 @@ class Ends(nn.Module):
             places = (T, self.frames // T, PATCH_NUMBERS)
             weight = weight.reshape(*places, D, 3, 3).mean(1).flatten(0, 1)
             bias = bias.reshape(places).mean(1).flatten()
-        weight = weight.unflatten(0, (T, 3, -1)).transpose(1, 2).flatten(0, 2)
-        bias = bias.view(T, 3, -1).transpose(1, 2).flatten()
+        weight = weight.view(T, 3, PATCH * PATCH, D, 3, 3).transpose(1, 2).flatten(0, 2)
+        bias = bias.view(T, 3, PATCH * PATCH).transpose(1, 2).flatten()
         x = F.conv2d(state_BHWD.permute(0, 3, 1, 2), weight, bias, padding=1).float()
         x = x.permute(0, 2, 3, 1).reshape(B, h, w, T, PATCH, 3 * PATCH).permute(0, 3, 1, 4, 2, 5)
         x = x.reshape(B, T, h * PATCH, w * PATCH, 3).permute(0, 1, 4, 2, 3)

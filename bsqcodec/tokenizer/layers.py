@@ -72,7 +72,8 @@ def _surroundings(x_BHWD: Tensor, side: int) -> Tensor:
 
 def _heads(x_nsD: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
     """(n, s, p*h*d) -> p times (n, h, s, d): four dimensions, as the fused attention kernels want them."""
-    return x_nsD.unflatten(-1, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    n, s, D = x_nsD.shape
+    return x_nsD.view(n, s, parts, heads, D // (parts * heads)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _each_sample(bias_nhsk: Tensor, B: int) -> Tensor:

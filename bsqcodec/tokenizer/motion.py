@@ -110,7 +110,8 @@ def medians(x_BhwA2: Tensor) -> Tensor:
     above, left = x_BhwA2[:, :-1], x_BhwA2[:, 1:]
     left = torch.cat([above[:, :, :1], left[:, :, :-1]], 2)
     right = torch.cat([above[:, :, 1:], above[:, :, -1:]], 2)
-    return torch.cat([first, torch.stack([left, above, right]).median(0).values], 1)
+    lower, upper = torch.minimum(left, above), torch.maximum(left, above)
+    return torch.cat([first, torch.maximum(lower, torch.minimum(upper, right))], 1)
 
 
 def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:

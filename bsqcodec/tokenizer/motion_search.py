@@ -48,7 +48,7 @@ CODED_ROUNDS = 2
 CODED_SHARE = 0.5
 """What those count as: half, by J on held-out clips, as the prior takes much of them back."""
 
-_AT_ONCE = {"cpu": 512}
+_AT_ONCE = {"cpu": 256}
 """Cells compared in one go: on a CPU what they need stays in the caches; elsewhere all of them."""
 
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
@@ -141,7 +141,7 @@ class _Anchor:
             beside = torch.stack(_neighbours(vectors - line)) + line
             choices = torch.cat([_stepped(vectors, 1), beside])
             found = self._cheapest(errors, vectors, choices, bits, open_Bhw)
-            open_Bhw = _touched((found != vectors).any(-1))
+            open_Bhw = _touched(_differ(found, vectors))
             vectors = found
         return self._settled(errors, vectors, line)
 
@@ -156,7 +156,7 @@ class _Anchor:
                 guesses = torch.stack([*_neighbours(off), medians(off[..., None, :])[..., 0, :]])
                 bits = _coded(vectors, line, own_Bhw)
                 vectors = self._cheapest(errors, vectors, line + guesses, bits, own_Bhw)
-            open_Bhw = _touched((before != vectors).any(-1))
+            open_Bhw = _touched(_differ(before, vectors))
         return vectors
 
     def _coarsest(self) -> Tensor:
@@ -194,21 +194,29 @@ class _Anchor:
         """For every cell the vector itself or the one of the choices (K, B, h, w, 2) that costs least. bits:
         of each choice, (K, B, h, w). open: the cells that are asked at all."""
         choices = torch.cat([vectors[None], choices]).clamp(-errors.limit, errors.limit)
-        asked = (choices != vectors).any(-1)
+        asked = _differ(choices, vectors)
         if open_Bhw is not None:
             asked &= open_Bhw
         asked[0] = asked.any(0)
-        costs = torch.full(asked.shape, math.inf, device=vectors.device)
-        costs[asked] = errors(choices, asked) * CELL**2
+        places = asked.view(-1).nonzero()[:, 0]
+        found = errors(choices.view(-1, 2).index_select(0, places), places % vectors[..., 0].numel())
+        costs = found.new_full((asked.numel(),), math.inf).index_copy_(0, places, found).view(asked.shape)
         if bits is not None:
             costs += self._cost * bits(choices)
         return choices.gather(0, costs.argmin(0)[None, ..., None].expand(1, *vectors.shape))[0]
 
 
+def _differ(one: Tensor, other: Tensor) -> Tensor:
+    """Where vectors (..., 2) are not the same; faster than any() over two numbers."""
+    differ = one != other
+    return differ[..., 0] | differ[..., 1]
+
+
 def _bits(off_Bhw2: Tensor) -> Tensor:
     """What a vector costs, about, that is so far off its guess."""
     far = off_Bhw2.abs().float()
-    return (2 * torch.log2(1 + far) + 0.7 * (far > 0)).sum(-1)
+    down, right = (2 * torch.log2(1 + far) + 0.7 * (far > 0)).unbind(-1)
+    return down + right
 
 
 def _off_neighbours(vectors_Bhw2: Tensor, line_Bhw2: Tensor) -> Callable[[Tensor], Tensor]:
@@ -233,7 +241,8 @@ def _coded(vectors_Bhw2: Tensor, line_Bhw2: Tensor, own_Bhw: Tensor) -> Callable
 
 
 class _Errors:
-    """Mean squared differences of cells from where their vectors point, both frames reduced so.
+    """Squared differences of cells from where their vectors point, both frames reduced so, as if they were
+    not.
 
     limit: the longest vector along an axis, in steps.
     """
@@ -243,28 +252,29 @@ class _Errors:
         B, H, W = frame.shape
         cell = CELL // reduction
         self._grid = (H // cell, W // cell)
-        self._frame = frame.view(B, H // cell, cell, W // cell, cell).transpose(2, 3).reshape(-1, cell, cell)
-        self._cell, self._scale = cell, scale
+        self._frame = frame.view(B, H // cell, cell, W // cell, cell).transpose(2, 3).reshape(-1, cell**2)
+        self._cell, self._scale, self._area = cell, scale, reduction**2
         self.limit = past.reach * scale // reduction
         self._edge = -(-self.limit // scale)
         self._anywhere = past.anywhere(reduction, self._edge)
 
-    def __call__(self, vectors_KBhw2: Tensor, asked_KBhw: Tensor) -> Tensor:
-        """One for each that is asked for, in their order; vectors no longer than `limit`."""
-        _, clip, row, column = asked_KBhw.nonzero(as_tuple=True)
-        down, right = vectors_KBhw2[asked_KBhw].unbind(-1)
-        own = (clip * self._grid[0] + row) * self._grid[1] + column
+    def __call__(self, vectors_N2: Tensor, own_N: Tensor) -> Tensor:
+        """(N,), for vectors no longer than `limit`. own: number of each one's cell, clip by clip, row by
+        row."""
+        down, right = vectors_N2.unbind(-1)
+        h, w = self._grid
         plane = (down % self._scale) * self._scale + right % self._scale
-        top = self._cell * row + self._edge + down // self._scale
-        left = self._cell * column + self._edge + right // self._scale
-        found = self._frame.new_empty(len(own))
-        count = _AT_ONCE.get(own.device.type, len(own)) or 1
-        for start in range(0, len(own), count):
+        top = self._cell * (own_N // w % h) + self._edge + down // self._scale
+        left = self._cell * (own_N % w) + self._edge + right // self._scale
+        found = self._frame.new_empty(len(own_N))
+        count = _AT_ONCE.get(own_N.device.type, len(own_N)) or 1
+        for start in range(0, len(own_N), count):
             some = slice(start, start + count)
-            there = gathered(self._anywhere, clip[some], plane[some], top[some], left[some])
-            there.sub_(self._frame.index_select(0, own[some]))
-            found[some] = there.square_().mean((-2, -1))
-        return found
+            own = own_N[some]
+            there = gathered(self._anywhere, own // (h * w), plane[some], top[some], left[some]).flatten(1)
+            there.sub_(self._frame.index_select(0, own))
+            torch.sum(there.square_(), -1, out=found[some])
+        return found.mul_(self._area)
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:
