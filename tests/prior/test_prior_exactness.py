@@ -76,6 +76,15 @@ def test_blocks_do_not_see_their_batch(carrier: Carrier) -> None:
         assert all(a[:, 0].equal(b[:, i]) for a, b in zip(alone, together, strict=True))
 
 
+def test_what_is_kept_for_one_size_is_not_used_for_another() -> None:
+    prior, sizes = Prior(WIDE, random_tensors(WIDE)), [(20, 20), (37, 22), (20, 20)]
+    for rows, columns in sizes:
+        tokens = block(WIDE, rows, columns, rows)
+        fresh = counts(Prior(WIDE, random_tensors(WIDE)), BlockKind.KEY, [tokens], None, [350])
+        again = counts(prior, BlockKind.KEY, [tokens], None, [350])
+        assert all(a.equal(b) for a, b in zip(fresh, again, strict=True))
+
+
 @pytest.mark.parametrize("precision", ["medium", "high"])
 def test_reduced_precision_of_products_is_not_used(precision: str) -> None:
     tensors, tokens = random_tensors(TINY), block(TINY, 2, 3, 4)

@@ -117,6 +117,22 @@ def test_tubes_remember() -> None:
     assert (a.frames_BTCHW - b.frames_BTCHW).abs().max() > 1e-3
 
 
+def test_weights_kept_in_bf16_are_what_autocast_makes_of_them() -> None:
+    kept, x = random_ladder(), frames(40, 72, 1 + CONFIG.tube_frames, seed=7)
+    kept.keep_in(torch.bfloat16)
+    assert {p.dtype for p in kept.decode16.parameters()} == {torch.bfloat16, torch.float32}
+    memories: list[Memory | None] = [None, None]
+    for kind, part in ((BlockKind.KEY, x[:, :1]), (BlockKind.TUBE, x[:, 1:])):
+        with torch.autocast("cpu", torch.bfloat16):
+            one, other = (
+                ladder(kind, LOG_LAMBDA, frames_BTCHW=part, memory=memory)
+                for ladder, memory in zip((LADDER, kept), memories, strict=True)
+            )
+        memories = [one.memory, other.memory]
+        assert all(a.equal(b) for a, b in zip(one.bits, other.bits, strict=True))
+        assert one.frames_BTCHW.equal(other.frames_BTCHW)
+
+
 def test_quality_conditions_the_tokens() -> None:
     x = frames(64, 64)
     low = LADDER(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=x).bits
