@@ -102,9 +102,10 @@ class _Block:
         if self.letter == "c":
             return None
         size = (rows, columns, batch)
-        if self._kept is None or self._kept[0] != size:
-            self._kept = size, self._prepared(*size)
-        return self._kept[1]
+        kept = self._kept
+        if kept is None or kept[0] != size:
+            kept = self._kept = size, self._prepared(*size)
+        return kept[1]
 
     def _prepared(self, rows: int, columns: int, batch: int) -> WindowState:
         tiling = Tiling(rows, columns, self.config.window, self.letter == "s")
