@@ -9,8 +9,6 @@ follows from the bits of the chunk before it (node 2**i - 1 + the value of the i
 highest). States are integers times HIDDEN_SCALE.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -21,19 +19,12 @@ HIDDEN_SCALE = 2.0**-4
 LOGIT_LIMIT = 767  # in steps of 1/64
 
 
-@dataclass(frozen=True)
 class Head:
-    """The head of one net. embedding_CVH: of states' unit. bias_CK: counted from -LOGIT_LIMIT."""
+    """The head of one net, from integers as they are stored, with 15 nodes."""
 
-    bits: int
-    embedding_CVH: Tensor
-    nodes: tuple[Matrix, ...]
-    multiplier_CK: Tensor
-    bias_CK: Tensor
-    counts_T: Tensor
-
-    @staticmethod
-    def of(
+    def __init__(
+        self,
+        *,
         bits: int,
         embedding_CVH: Tensor,
         weight_CKH: Tensor,
@@ -41,17 +32,15 @@ class Head:
         bias_CK: Tensor,
         counts_T: Tensor,
         carrier: Carrier,
-    ) -> "Head":
-        """From integers as they are stored, with 15 nodes: 16 rows are what int8 products like."""
+    ) -> None:
         pad = torch.nn.functional.pad
-        return Head(
-            bits,
-            embedding_CVH.to(torch.float32) * HIDDEN_SCALE,
-            tuple(Matrix(weight_KH, carrier) for weight_KH in pad(weight_CKH, (0, 0, 0, 1))),
-            pad(multiplier_CK, (0, 1)),
-            pad(bias_CK.to(torch.float32), (0, 1)) + LOGIT_LIMIT,
-            counts_T.to(torch.int32),
-        )
+        self.bits = bits
+        self.embedding_CVH = embedding_CVH.to(torch.float32) * HIDDEN_SCALE
+        # One unused node makes 16 rows: what int8 products like.
+        self.nodes = [Matrix(weight_KH, carrier) for weight_KH in pad(weight_CKH, (0, 0, 0, 1))]
+        self.multiplier_CK = pad(multiplier_CK, (0, 1))
+        self.bias_CK = pad(bias_CK.to(torch.float32), (0, 1)) + LOGIT_LIMIT  # counted from -LOGIT_LIMIT
+        self.counts_T = counts_T.to(torch.int32)
 
     def chunk_bits(self, chunk: int) -> int:
         """Bits of a chunk; the last may be shorter than four."""

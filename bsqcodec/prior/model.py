@@ -183,14 +183,14 @@ class _LevelNet:
         ]
         self.start = [tensors.linear("start", group) for group in range(GROUPS)]
         self.start_bias = tensors.plain("start.bias").to(torch.float32)
-        self.head = Head.of(
-            self.config.bits,
-            tensors.plain("embedding"),
-            tensors.plain("node.weight"),
-            tensors.multiplier("node"),
-            tensors.plain("node.bias"),
-            tensors.shared("counts"),
-            tensors.carrier,
+        self.head = Head(
+            bits=self.config.bits,
+            embedding_CVH=tensors.plain("embedding"),
+            weight_CKH=tensors.plain("node.weight"),
+            multiplier_CK=tensors.multiplier("node"),
+            bias_CK=tensors.plain("node.bias"),
+            counts_T=tensors.shared("counts"),
+            carrier=tensors.carrier,
         )
 
     def _seen(self, linear: Linear, k: int, tokens_BHWL: Tensor, rows: int, columns: int) -> Tensor:

@@ -130,10 +130,7 @@ def half_pixels(x_BCHW: Tensor) -> Tensor:
     Four planes: the pixels, those half a pixel to the right of each, below each, and both. H.264's filter
     (1, -5, 20, 20, -5, 1) / 32, along the rows, then along the columns (ITU-T H.264, 8.4.2.2.1), unrounded.
     """
-    before, after = _TAPS // 2 - 1, _TAPS // 2
-    padded = F.pad(x_BCHW, (BEYOND + before, BEYOND + after) * 2, mode="replicate")
-    rows = torch.stack([padded[..., before:-after], _half_way(padded, -1)], 2)
-    return torch.stack([rows[..., before:-after, :], _half_way(rows, -2)], 2).flatten(2, 3)
+    return torch.stack(_planes(_with_border(x_BCHW), -2, -1), 2)
 
 
 def quarter_pixels(x_BCHW: Tensor) -> Tensor:
@@ -146,6 +143,19 @@ def quarter_pixels(x_BCHW: Tensor) -> Tensor:
         after = torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)], dim)
         x = torch.stack([x, (x + after) / 2], dim + 1).flatten(dim, dim + 1)
     return x.view(B, C, H, 4, W, 4).permute(0, 1, 3, 5, 2, 4).reshape(B, C, 16, H, W)
+
+
+def _with_border(x_BCHW: Tensor) -> Tensor:
+    """The frame with what `_planes` needs of its border around, in the same order in memory."""
+    return F.pad(x_BCHW, (BEYOND + _TAPS // 2 - 1, BEYOND + _TAPS // 2) * 2, mode="replicate")
+
+
+def _planes(x: Tensor, rows: int, columns: int) -> list[Tensor]:
+    """The planes of `half_pixels`, each _TAPS - 1 shorter than x along its dimensions of rows and columns."""
+    across = x.narrow(columns, _TAPS // 2 - 1, x.shape[columns] - _TAPS + 1), _half_way(x, columns)
+    here, right = (y.narrow(rows, _TAPS // 2 - 1, y.shape[rows] - _TAPS + 1) for y in across)
+    below, both = (_half_way(y, rows) for y in across)
+    return [here, right, below, both]
 
 
 def _half_way(x: Tensor, dim: int) -> Tensor:
@@ -214,7 +224,11 @@ class _Cells:
         tall, wide = H + 2 * BEYOND, W + 2 * BEYOND
         planes = frame_CHW.new_empty(4, tall + 2 * more, wide + 2 * more, C)
         rows = planes[:, more : more + tall]
-        self._fill(rows[:, :, more : more + wide], frame_CHW)
+        bordered = _with_border(frame_CHW[None])[0].permute(1, 2, 0)
+        for top in range(0, tall, self.STRIP):
+            found = _planes(bordered[top : top + self.STRIP + _TAPS - 1], 0, 1)
+            for plane, strip in zip(rows[:, top : top + self.STRIP], found, strict=True):
+                plane[:, more : more + wide] = strip
         rows[:, :, :more] = rows[:, :, more : more + 1]
         rows[:, :, more + wide :] = rows[:, :, more + wide - 1 : more + wide]
         planes[:, :more] = rows[:, :1]
@@ -222,22 +236,6 @@ class _Cells:
         P, tall, wide, _ = planes.shape
         size = (P, tall - self.SIDE + 1, wide - self.SIDE + 1, self.SIDE, self.SIDE * C)
         self._anywhere = planes.as_strided(size, (tall * wide * C, wide * C, C, wide * C, 1))
-
-    def _fill(self, planes_4HWC: Tensor, frame_CHW: Tensor) -> None:
-        """What `half_pixels` makes of a frame."""
-        _, tall, wide, _ = planes_4HWC.shape
-        before = _TAPS // 2 - 1
-        x = frame_CHW.permute(1, 2, 0)
-        for dim, size in ((0, tall), (1, wide)):
-            places = torch.arange(size + _TAPS - 1) - (BEYOND + before)
-            x = x.index_select(dim, places.clamp(0, x.shape[dim] - 1))
-        for top in range(0, tall, self.STRIP):
-            strip = x[top : top + self.STRIP + _TAPS - 1]
-            into = planes_4HWC[:, top : top + self.STRIP]
-            whole = strip[:, before : before + wide]
-            for number, columns in enumerate((whole, _half_way(strip, 1))):
-                into[number] = columns[before : before + into.shape[1]]
-                into[2 + number] = _half_way(columns, 0)
 
     def cut(self, down_w: Tensor, right_w: Tensor) -> Tensor:
         """(w, SIDE, SIDE * C): of the cells whose surroundings begin so many half pixels from the frame's
