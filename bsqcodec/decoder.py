@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -25,13 +25,15 @@ from bsqcodec.gop_coder import GopCoder, GopTokens, Tokens
 from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
 from bsqcodec.pixels import Pixels
+from bsqcodec.smoothing import Smoother
 from bsqcodec.synthesis import open_tokenizer, token_grids
 from bsqcodec.tokenizer.config import tube_fault
 
 
 @dataclass(frozen=True)
 class DecodeStats:
-    """What a decode came to. seconds: per stage (prior, range coder, synthesis); damages: faults survived."""
+    """What a decode came to. seconds: per stage (prior, range coder, synthesis, smoothing). damages: faults
+    survived."""
 
     frames: int
     pixels: int
@@ -192,26 +194,41 @@ class Decoder:
 
     def _show(self, gop: Gop, coded: Iterator[_Block]) -> Iterator[Frame]:
         """The frames of a GOP from the tokens of its coded blocks."""
-        header = self.header
+        decoded = islice(self._decoded(gop, coded), len(gop.pts))
+        for number, pixels in enumerate(self._smoothed(decoded, gop.smoothing) if gop.smoothing else decoded):
+            pts, length = gop.pts[number] - self._shift, gop.durations[number]
+            if pts < 0 < pts + length:  # on screen when the selection begins
+                pts, length = 0, pts + length
+            beyond = self._end is not None and gop.pts[number] * self.header.time_base >= self._end
+            if pts >= 0 and not beyond:
+                self._frames += 1
+                yield Frame(pixels, pts, length)
+        next(coded, None)  # its end: the tokens are checked
+
+    def _decoded(self, gop: Gop, coded: Iterator[_Block]) -> Iterator[Pixels]:
+        """The frames as they come from the tokenizer; those that fill up the last tube, too."""
         last = np.empty(0, np.uint8)
-        shown = 0
         for block in range(gop.blocks):
             if block in gop.repeats:
-                frames = [last.copy() for _ in range(gop.tube_frames)]
+                yield from (last.copy() for _ in range(gop.tube_frames))
             else:
                 frames = self._synthesise(gop, *next(coded))
                 last = frames[-1].copy()  # whoever gets the frames may draw on them
-            count = min(len(frames), len(gop.pts) - shown)
-            for number in range(shown, shown + count):
-                pts, length = gop.pts[number] - self._shift, gop.durations[number]
-                if pts < 0 < pts + length:  # on screen when the selection begins
-                    pts, length = 0, pts + length
-                beyond = self._end is not None and gop.pts[number] * header.time_base >= self._end
-                if pts >= 0 and not beyond:
-                    self._frames += 1
-                    yield Frame(frames[number - shown], pts, length)
-            shown += count
-        next(coded, None)  # its end: the tokens are checked
+                yield from frames
+
+    def _smoothed(self, decoded: Iterator[Pixels], strength: int) -> Iterator[Pixels]:
+        """The same frames, smoothed, each once the next one is there, or will not come."""
+        smoother = Smoother(strength)
+        try:
+            for pixels in decoded:
+                with self._clock("smoothing"):
+                    ready = smoother.push(pixels)
+                if ready is not None:
+                    yield ready
+        except FormatError:
+            yield from smoother.end()
+            raise
+        yield from smoother.end()
 
     def _synthesise(self, gop: Gop, kind: BlockKind, tokens: Tokens) -> list[Pixels]:
         rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate

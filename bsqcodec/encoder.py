@@ -25,6 +25,7 @@ from bsqcodec.media.types import AudioPacket, AudioTrack, Colour, Frame, Metadat
 from bsqcodec.pixels import Pixels
 from bsqcodec.repeats import RepeatChoice
 from bsqcodec.scene import CutDetector
+from bsqcodec.smoothing import SmoothingChoice
 from bsqcodec.synthesis import LadderTokenizer, Tokens, open_tokenizer
 from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS, tube_fault
 from bsqcodec.version import VERSION
@@ -47,7 +48,8 @@ class EncodeOptions:
     GOP (None = USUAL_GOP or what the model holds, and frames alone where tubes do not pay: see gop_choice).
     tube_frames: frames of a tube (None: those of the model's lengths that suit this quality are tried at
     the beginning of every GOP).
-    scene_cuts: begin a GOP where a new scene begins.
+    scene_cuts: begin a GOP where a new scene begins. smoothing: let decoders smooth GOPs in time that this
+    brings nearer to the source.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
     device: auto, cpu, cuda, mps. threads: of the CPU (None = as torch decides).
@@ -58,6 +60,7 @@ class EncodeOptions:
     gop: int | None = None
     tube_frames: int | None = None
     scene_cuts: bool = True
+    smoothing: bool = True
     effort: int = 0
     model: str | Path = "base"
     overlap: int = 0
@@ -82,8 +85,8 @@ class EncodeStats:
     """What an encode came to.
 
     bytes: of the whole stream; bytes_by_chunk: by chunk type. pixels: frames times width times height.
-    seconds: per stage (analysis, prior, range coder). level_bytes: of the coded tokens, coarse first.
-    modes: GOPs per coding mode.
+    seconds: per stage (analysis, prior, range coder, smoothing). level_bytes: of the coded tokens, coarse
+    first. modes: GOPs per coding mode.
     """
 
     bytes: int
@@ -255,6 +258,9 @@ class Encoder:
             self._gop.repeat()
         else:
             self._coder.add(self._gop, kind, tokens)
+        if self._ladder is not None and self._smoothing is not None:
+            with self._clock("smoothing"):
+                self._smoothing.add(self._ladder.shown if tokens is not None else None, self._waiting)
         self._waiting = []
 
     def _tokens(self, kind: BlockKind, frames: Sequence[Pixels]) -> Tokens | None:
@@ -342,6 +348,7 @@ class Encoder:
                 levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
                 repeats=frozenset(self._gop.repeats),
                 tube_frames=self._tube_frames or self._tube_choices[0],
+                smoothing=self._smoothing.best() if self._smoothing is not None else 0,
             )
         )  # fmt: skip
         for row in coded.parts:
@@ -356,5 +363,6 @@ class Encoder:
     def _new_gop(self) -> GopTokens:
         self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
         self._tube_frames = self._tube_choices[0] if len(self._tube_choices) == 1 else None
+        self._smoothing = SmoothingChoice() if self.options.smoothing and not self._single else None
         bonus = 0 if self._single else KEY_RATE_BONUS
         return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)

@@ -17,12 +17,15 @@ from bsqcodec.bitstream.varint import (
 )
 from bsqcodec.errors import InputError
 
+SMOOTHING_MAX = 32
+
 _MODE_MASK = 3
 _JOINED = 4
 _DURATIONS_LISTED = 8
 _REPEATS = 16
 _OWN_LENGTH = 32
-_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED | _REPEATS | _OWN_LENGTH
+_SMOOTHED = 64
+_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED | _REPEATS | _OWN_LENGTH | _SMOOTHED
 
 
 class CodingMode(IntEnum):
@@ -46,6 +49,7 @@ class Gop:
     parts: joined: one row, parts[0][level]; else a row per coded block, in their order.
     repeats: numbers of the blocks that are not coded but show the last frame of the block before them again;
         block 0 is the key frame and never one of them.
+    smoothing: strength of the filter behind the decoder, 0 = none.
     """
 
     pts: tuple[int, ...]
@@ -59,6 +63,7 @@ class Gop:
     token_crcs: tuple[int, ...]
     parts: tuple[tuple[bytes, ...], ...]
     repeats: frozenset[int] = frozenset()
+    smoothing: int = 0
 
     @property
     def blocks(self) -> int:
@@ -95,6 +100,8 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
         raise InputError(
             f"a GOP of {blocks} blocks repeats {sorted(gop.repeats)}, expected 1 to {blocks - 1}"
         )
+    if not 0 <= gop.smoothing <= SMOOTHING_MAX:
+        raise InputError(f"smoothing by {gop.smoothing}, expected 0 to {SMOOTHING_MAX}")
     if len(gop.parts) != rows:
         raise InputError(f"a GOP of {frames} frames has {len(gop.parts)} rows of parts, expected {rows}")
     if any(len(row) != gop.levels_kept for row in (*gop.parts, gop.token_crcs)):
@@ -105,7 +112,7 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
     listed = gop.durations[:-1] != deltas
     own_length = gop.tube_frames != header.tube_frames
     flags = gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed
-    flags |= _REPEATS * bool(gop.repeats) | _OWN_LENGTH * own_length
+    flags |= _REPEATS * bool(gop.repeats) | _OWN_LENGTH * own_length | _SMOOTHED * bool(gop.smoothing)
     payload = bytearray([flags])
     payload += encode_varint(frames) + encode_varint(gop.pts[0])
     payload += encode_runs(deltas) + encode_runs(gop.durations) if listed else encode_runs(gop.durations)
@@ -113,6 +120,8 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
         payload += encode_varint(gop.tube_frames)
     if gop.repeats:
         payload += encode_runs(tuple(int(block in gop.repeats) for block in range(1, blocks)))
+    if gop.smoothing:
+        payload += encode_varint(gop.smoothing)
     payload += encode_varint(gop.key_rate) + encode_signed(gop.tube_rate - gop.key_rate)
     payload += encode_varint(gop.levels_kept)
     for crc in gop.token_crcs:
@@ -138,6 +147,7 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
             raise cursor.fault(f"the GOP states tubes of {tube_frames} frames, as the header does")
     blocks = block_count(frames, tube_frames)
     repeats = _decode_repeats(cursor, blocks) if flags & _REPEATS else frozenset()
+    smoothing = cursor.varint("smoothing", 1, SMOOTHING_MAX) if flags & _SMOOTHED else 0
     key_rate = cursor.varint("rate index", 0, RATE_INDEX_MAX)
     tube_rate = key_rate + cursor.signed("rate index of the tubes")
     if not 0 <= tube_rate <= RATE_INDEX_MAX:
@@ -155,7 +165,18 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
     mode = CodingMode(flags & _MODE_MASK)
     return Gop(
-        pts, durations, mode, joined, key_rate, tube_rate, tube_frames, levels, token_crcs, parts, repeats
+        pts,
+        durations,
+        mode,
+        joined,
+        key_rate,
+        tube_rate,
+        tube_frames,
+        levels,
+        token_crcs,
+        parts,
+        repeats,
+        smoothing,
     )
 
 

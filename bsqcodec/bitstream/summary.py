@@ -18,7 +18,8 @@ from bsqcodec.errors import FormatError
 @dataclass(frozen=True, slots=True)
 class GopSummary:
     """One row of the table of GOPs. offset, size: of the chunk, in bytes. pts, end_pts: when it is shown.
-    tubes: how many it has; tube_frames: that each holds; repeats: how many are not coded."""
+    tubes: how many it has; tube_frames: that each holds; repeats: how many are not coded. smoothing: its
+    strength."""
 
     offset: int
     size: int
@@ -33,6 +34,7 @@ class GopSummary:
     tubes: int
     tube_frames: int
     repeats: int
+    smoothing: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _summarise(gop: Gop, reader: StreamReader) -> GopSummary:
         tubes=gop.blocks - 1,
         tube_frames=gop.tube_frames,
         repeats=len(gop.repeats),
+        smoothing=gop.smoothing,
     )
 
 

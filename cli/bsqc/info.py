@@ -119,6 +119,7 @@ def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
                 "tubes": gop.tubes,
                 "tube_frames": gop.tube_frames,
                 "repeats": gop.repeats,
+                "smoothing": gop.smoothing,
             }
             for gop in summary.gops
         ],
@@ -180,6 +181,9 @@ def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:
     if any(gop.tubes for gop in summary.gops):
         repeats = sum(gop.repeats for gop in summary.gops)
         yield "tubes", _tubes(summary) + (f", {repeats} repeats" if repeats else "")
+    if smoothed := Counter(gop.smoothing for gop in summary.gops if gop.smoothing):
+        found = (f"{count} by {strength}" for strength, count in sorted(smoothed.items()))
+        yield "smoothed", ", ".join(found) + " of 255 a frame"
     yield "chunks", ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes_by_chunk.items())
     yield "colour", _colour(header.colour)
     if header.tile_overlap:

@@ -195,6 +195,7 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
         parts=tuple(tuple(parts[row * levels : (row + 1) * levels]) for row in range(rows)),
         repeats=repeats,
         tube_frames=tube_frames,
+        smoothing=draw(st.integers(0, 32)),
     )
 
 

@@ -1,6 +1,7 @@
 """What is written comes back, whatever it is, however it is read, and in the bytes that FORMAT.md states."""
 
 import io
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from zlib import crc32
@@ -172,6 +173,18 @@ def test_the_bytes_of_repeats() -> None:
     assert read_back(StreamReader(io.BytesIO(data)))[0].gops == (some,)
 
 
+def test_the_bytes_of_smoothing() -> None:
+    """One byte, after the repeats."""
+    header = Header(8, 8, "tiny", DIGEST, 1, max_gop_frames=5)
+    gop = make_gop(list(range(5)), header, repeats=frozenset({1}))
+    smoothed = replace(gop, smoothing=20)
+    plain, data = (Stream(header, (each,)).to_bytes() for each in (gop, smoothed))
+    assert len(data) == len(plain) + 1
+    assert b"\x12\x05\x00\x01\x05\x01\xf4\x03" in plain
+    assert b"\x52\x05\x00\x01\x05\x01\x14\xf4\x03" in data
+    assert read_back(StreamReader(io.BytesIO(data)))[0].gops == (smoothed,)
+
+
 def test_token_crc_by_hand() -> None:
     blocks = [b"\x80\x01", bytearray(b"\xff"), memoryview(b"")]
     assert token_crc(blocks) == crc32(b"\x80\x01\xff") % 65536
@@ -272,6 +285,7 @@ def altered(gop: Gop = GOP, **fields: object) -> Gop:
         (altered(repeats=frozenset({1})), "has 2 rows of parts, expected 1"),
         (altered(repeats=frozenset({0})), r"a GOP of 2 blocks repeats \[0\], expected 1 to 1"),
         (altered(repeats=frozenset({1, 2})), r"a GOP of 2 blocks repeats \[1, 2\], expected 1 to 1"),
+        (altered(smoothing=33), "smoothing by 33, expected 0 to 32"),
         (altered(levels_kept=1), "1 levels needs as many parts"),
         (altered(token_crcs=(1,)), "2 levels needs as many"),
         (altered(key_rate=1001), "rate index is 1001, expected 0 to 1000"),

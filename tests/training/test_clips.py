@@ -20,6 +20,17 @@ def test_a_clip_is_a_crop_of_its_source() -> None:
     assert tuple((drawn[0, 0, :, 5, 5] * 255).round().int().tolist()) in values
 
 
+def test_more_frames_than_a_clip_has_go_to_and_fro() -> None:
+    clip = np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(40, 1).repeat(40, 2).repeat(3, 3)
+    drawn = {
+        tuple((255 * frames[:, 0, 0, 0]).round().int().tolist())
+        for seed in range(20)
+        for frames in ClipSampler([clip], 32, 3).draw(1, random.Random(seed), 9)
+    }
+    there = (0, 1, 2, 3, 2, 1, 0, 1, 2)
+    assert drawn == {there, there[::-1]}
+
+
 def test_a_path_moves_by_its_velocity() -> None:
     path = _Path(centre=(50.0, 40.0), velocity=(3.0, -1.0), turn=(0.0, 0.0), log_scale=(0.0, 0.0))
     places = path.places(3, 8, torch.device("cpu"))

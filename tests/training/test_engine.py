@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from bsqtrain.clips import ClipSampler
-from bsqtrain.engine import Budget, Schedule, Trainer, load_checkpoint
+from bsqtrain.engine import Budget, Schedule, Trainer, _Log, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask, draw_conditions
 from bsqtrain.pictures import CropSampler, is_validation
 from bsqtrain.prior import PriorRecipe
@@ -23,7 +23,7 @@ from bsqtrain.video import VideoRecipe, VideoTask
 
 from bsqcodec.errors import InputError
 from bsqcodec.tokenizer.config import PRESETS
-from bsqcodec.tokenizer.ladder import Ladder
+from bsqcodec.tokenizer.ladder import Ladder, Memory
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule(1e-3, muon_learning_rate=1e-3)
@@ -253,7 +253,7 @@ def test_tubes_of_several_lengths_and_tubes_that_run_in(monkeypatch: pytest.Monk
     task = video_task(True, lengths=(1.0, 1.0, 1.0), length_rates=rates, run_in=1)
     seen = set()
     for step in range(40):
-        x, log_lambda, _, _, frames, run_in = task.batch(step, 0, 0.5)
+        x, log_lambda, _, _, frames, run_in, _ = task.batch(step, 0, 0.5)
         low, high = rates[(4, 2, 1).index(frames)]
         lagrangian = float(log_lambda.exp())
         assert task.model.config.lambda_of(high) <= lagrangian * 1.001
@@ -278,7 +278,7 @@ def test_tubes_of_several_lengths_and_tubes_that_run_in(monkeypatch: pytest.Monk
 def test_the_last_tube_counts_for_those_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its distortion does, its rate does not."""
     task = video_task(True, future=1.5)
-    x, log_lambda, keep, _, _, _ = task.batch(0, 0, 0.5)
+    x, log_lambda, keep, _, _, _, _ = task.batch(0, 0, 0.5)
     key, _, _ = task.objective._key(
         x[:, :1], task.model.config.key_log_lambda(log_lambda), keep, torch.ones(())
     )
@@ -291,6 +291,49 @@ def test_the_last_tube_counts_for_those_to_come(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(task.objective, "_tube", distortion_10_rate_4)
     loss, _ = task.objective(x[:, :9], log_lambda, keep, torch.ones(()), 4, 0)
     assert float(loss) == pytest.approx((float(key) + 10 + 4 + 2.5 * 10 + 4) / 3, rel=1e-4)
+
+
+def test_chains_go_on_where_their_last_step_ended() -> None:
+    task = video_task(True, chains=2, chain_frames=24, lengths=(0.0, 1.0, 1.0))
+    task.objective.eval()
+    places: dict[int, int] = {}
+    left: dict[int, Memory] = {}
+    begun = longest = 0
+    for step in range(60):
+        x, log_lambda, keep, warm, frames, run_in, memory = task.batch(step, 0, 0.5)
+        number = next(n for n, chain in task._chains.items() if chain is task._current)
+        chain = task._chains[number]
+        assert run_in == 0
+        assert frames == chain.frames
+        assert (x.shape[1] - 1) // frames in (1, 2)
+        assert torch.equal(log_lambda, chain.log_lambda_B1)
+        if memory is None:
+            places[number] = 0
+            begun += 1
+        else:
+            assert memory is left[number]
+            assert not memory.at8.requires_grad
+        begin = places[number]
+        places[number] = begin + x.shape[1] - 1
+        longest = max(longest, places[number])
+        assert torch.equal(x, chain.clips_BTCHW[:, begin : places[number] + 1].float() / 255)
+        loss, figures = task.objective(x, log_lambda, keep, warm, frames, run_in, memory)
+        assert ("key_bpp" in figures) == (memory is None)
+        assert loss.requires_grad
+        assert task.objective.left is not None
+        left[number] = task.objective.left
+    assert begun > 2
+    assert longest == 24
+
+
+def test_a_figure_that_some_steps_lack_is_the_mean_of_the_others(tmp_path: Path) -> None:
+    with (tmp_path / "log.jsonl").open("w") as file:
+        log = _Log(file, lambda line: None, 0.0)
+        log.add({"loss": torch.tensor(1.0), "key_bpp": torch.tensor(0.5)})
+        log.add({"loss": torch.tensor(2.0)})
+        log.write(2, 1.0, 0.5)
+    row = json.loads((tmp_path / "log.jsonl").read_text())
+    assert (row["loss"], row["key_bpp"]) == (1.5, 0.5)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch's compiler, by itself

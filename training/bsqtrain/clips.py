@@ -38,7 +38,8 @@ def load(paths: Sequence[Path], minimum: int, frames: int) -> list[np.ndarray]:
 class ClipSampler:
     """Random crops of clips: place, time, left-right flip, direction of time.
 
-    device: where the clips stay and the crops are made.
+    device: where the clips stay and the crops are made. A crop of more frames than its clip has goes to and
+    fro through it.
     """
 
     def __init__(
@@ -54,9 +55,12 @@ class ClipSampler:
     def _one(self, source: random.Random, frames: int) -> Tensor:
         clip = source.choice(self.clips)
         length, height, width, _ = clip.shape
-        first = source.randint(0, length - frames)
+        first = source.randint(0, max(0, length - frames))
         top, left = source.randint(0, height - self.crop), source.randint(0, width - self.crop)
         crop = clip[first : first + frames, top : top + self.crop, left : left + self.crop]
+        if frames > length:
+            there_and_back = [*range(length), *range(length - 2, 0, -1)]
+            crop = crop[[there_and_back[i % len(there_and_back)] for i in range(frames)]]
         x = crop.permute(0, 3, 1, 2).float() / 255
         if source.random() < 0.5:
             x = x.flip(-1)

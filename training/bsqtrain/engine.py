@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,11 +113,12 @@ def _adamw(
 
 
 class _Log:
-    """Means of the figures of some steps, one row at a time."""
+    """Means of the figures of some steps, each over the steps that have it, one row at a time."""
 
     def __init__(self, file: TextIO, say: Callable[[str], None], start: float) -> None:
         self._file, self._say, self._since = file, say, start
         self._sums: dict[str, Tensor] = {}
+        self._counts: Counter[str] = Counter()
         self.count = 0
 
     def add(self, figures: dict[str, Tensor]) -> None:
@@ -124,9 +126,10 @@ class _Log:
         for name, value in figures.items():
             value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] += 1
 
     def write(self, step: int, elapsed: float, progress: float) -> None:
-        means = {name: round(float(total) / self.count, 5) for name, total in self._sums.items()}
+        means = {name: round(float(total) / self._counts[name], 5) for name, total in self._sums.items()}
         now = time.monotonic()
         row = {
             "step": step,
@@ -137,7 +140,7 @@ class _Log:
         }
         print(json.dumps(row), file=self._file, flush=True)
         self._say(" ".join(f"{k}={v}" for k, v in row.items()))
-        self._sums, self.count, self._since = {}, 0, now
+        self._sums, self._counts, self.count, self._since = {}, Counter(), 0, now
 
 
 class Trainer:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +32,10 @@ class VideoRecipe:
     where they differ. run_in: at most so many tubes before those, coded but not trained, so that tubes also
     see what a memory is like that has been going on for long. future: how much more the distortion of the
     last tube counts, for those that would draw on it: without, tubes of short clips learn to save bits that
-    the ones after them would live on. moving_pictures: share of the clips that
+    the ones after them would live on. chains: above 0, so many batches of GOPs are under way at once, and a
+    step trains the next tubes of one of them, from the memory that its last step left: tubes see all that a
+    long GOP does to a memory, without being coded again for it (run_in is not used then). chain_frames: of
+    such a GOP, after the key frame. moving_pictures: share of the clips that
     are pictures set in motion, where the data has pictures. freeze_key: train only what key frames do not
     use, so that their tokens, and a prior trained on them, stay as they are. stills: crops of pictures beside
     every batch of clips, still_crop pixels along a side, of all rates, for key frames that are to stay good.
@@ -46,6 +50,8 @@ class VideoRecipe:
     length_rates: tuple[tuple[int, int], ...] = ()
     run_in: int = 0
     future: float = 0.0
+    chains: int = 0
+    chain_frames: int = 64
     moving_pictures: float = 0.4
     freeze_key: bool = True
     stills: int = 0
@@ -67,6 +73,7 @@ class VideoObjective(nn.Module):
     def __init__(self, ladder: Ladder, recipe: VideoRecipe, device: torch.device) -> None:
         super().__init__()
         self.ladder, self.recipe, self.device = ladder, recipe, device
+        self.left: Memory | None = None  # by the last clips that were passed through
         self._key, self._tube = self._key_block, self._tube_block
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -83,13 +90,19 @@ class VideoObjective(nn.Module):
         warm: Tensor,
         frames: int,
         run_in: int,
+        memory: Memory | None = None,
         stills_BTCHW: Tensor | None = None,
         stills_log_lambda_B1: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """frames: of a tube. run_in: tubes that are not trained. stills_BTCHW: T = 1."""
-        with torch.set_grad_enabled(not self.recipe.freeze_key and torch.is_grad_enabled()):
-            key_log_lambda_B1 = self.ladder.config.key_log_lambda(log_lambda_B1)
-            loss, figures, memory = self._key(x_BTCHW[:, :1], key_log_lambda_B1, keep, warm)
+        """frames: of a tube. run_in: tubes that are not trained. memory: of what came before the clips, whose
+        first frame then only says what the tubes step away from. stills_BTCHW: T = 1."""
+        loss, count = x_BTCHW.new_zeros(()), 0
+        figures: dict[str, Tensor] = {}
+        if memory is None:
+            with torch.set_grad_enabled(not self.recipe.freeze_key and torch.is_grad_enabled()):
+                key_log_lambda_B1 = self.ladder.config.key_log_lambda(log_lambda_B1)
+                loss, figures, memory = self._key(x_BTCHW[:, :1], key_log_lambda_B1, keep, warm)
+            count = 1
         blocks = x_BTCHW.unfold(1, 1 + frames, frames).movedim(-1, 2).unbind(1)  # with the frame before
         if self.recipe.freeze_key:
             loss = loss.detach()
@@ -103,7 +116,8 @@ class VideoObjective(nn.Module):
             lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm / weight, memory)
             loss = loss + weight * lost
             figures |= {name: figures.get(name, 0) + value / len(blocks) for name, value in parts.items()}
-        loss = loss / (1 + len(blocks))
+        loss = loss / (count + len(blocks))
+        self.left = Memory(*(part.detach() for part in memory))
         if stills_BTCHW is not None and stills_log_lambda_B1 is not None:
             lost, parts, _ = self._key(stills_BTCHW, stills_log_lambda_B1, keep, torch.ones_like(warm))
             loss = loss + lost
@@ -158,8 +172,25 @@ class VideoObjective(nn.Module):
         return loss_B.mean() + self.recipe.softness * out.softness, bpp_B.mean(), figures, out
 
 
+@dataclass
+class _Chain:
+    """GOPs that are trained step by step. clips: (B, T, C, H, W), uint8. frames: of a tube. place: of the
+    frame seen last; there is no memory before the first step."""
+
+    clips_BTCHW: Tensor
+    log_lambda_B1: Tensor
+    frames: int
+    place: int = 0
+    memory: Memory | None = None
+
+    @property
+    def tubes(self) -> int:
+        """That are left."""
+        return (self.clips_BTCHW.shape[1] - 1 - self.place) // self.frames
+
+
 class VideoTask:
-    """Key frames and tubes."""
+    """Key frames and tubes. With chains, a run that is resumed begins them anew."""
 
     def __init__(
         self,
@@ -179,18 +210,22 @@ class VideoTask:
         self.config = model.config.to_dict()
         self.helper: nn.Module | None = None
         self.objective = VideoObjective(model, recipe, device)
+        self._chains: dict[int, _Chain] = {}
+        self._current: _Chain | None = None
 
     def batch(self, step: int, rank: int, progress: float) -> tuple[Any, ...]:
         """A batch of clips, log lambda, levels kept, share of the rate term, frames of a tube, tubes that are
-        not trained; stills and their log lambda."""
+        not trained, memory of what came before; stills and their log lambda."""
         source = random.Random(f"{self.seed} {step} {rank}")
         recipe, config = self.recipe, self.model.config
-        which = source.choices(range(len(recipe.lengths)), recipe.lengths)[0]
-        frames = config.tube_lengths[which]
-        run_in = source.randint(0, recipe.run_in)
-        x = self.sampler.draw(recipe.batch, source, 1 + (run_in + source.randint(1, recipe.tubes)) * frames)
-        rated = replace(recipe, rate_range=recipe.length_rates[which]) if recipe.length_rates else recipe
-        parts: list[Any] = [x, *draw_conditions(config, rated, source, progress), frames, run_in]
+        if recipe.chains:
+            parts = self._next_of_a_chain(source, progress)
+        else:
+            frames, rated = self._tube_length(source, recipe.lengths)
+            run_in = source.randint(0, recipe.run_in)
+            count = run_in + source.randint(1, recipe.tubes)
+            x = self.sampler.draw(recipe.batch, source, 1 + count * frames)
+            parts = [x, *draw_conditions(config, rated, source, progress), frames, run_in, None]
         if self.stills is not None:
             count = recipe.stills
             rates = [source.uniform(0, RATE_STEPS) for _ in range(count)]
@@ -199,3 +234,35 @@ class VideoTask:
         return tuple(
             part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in parts
         )
+
+    def _tube_length(self, source: random.Random, shares: Sequence[float]) -> tuple[int, VideoRecipe]:
+        """Frames of a tube, drawn by the shares of each length, and the recipe with its rates."""
+        recipe = self.recipe
+        which = source.choices(range(len(shares)), shares)[0]
+        rated = replace(recipe, rate_range=recipe.length_rates[which]) if recipe.length_rates else recipe
+        return self.model.config.tube_lengths[which], rated
+
+    def _next_of_a_chain(self, source: random.Random, progress: float) -> list[Any]:
+        """What `batch` has of clips: the next tubes of one of the chains."""
+        recipe = self.recipe
+        if self._current is not None:
+            self._current.memory = self.objective.left
+        number = source.randrange(recipe.chains)
+        # Of longer tubes fewer make a GOP: for shares of the steps, they begin more of them.
+        lengths = self.model.config.tube_lengths
+        shares = [share * frames for share, frames in zip(recipe.lengths, lengths, strict=False)]
+        frames, rated = self._tube_length(source, shares)
+        log_lambda_B1, keep, warm = draw_conditions(self.model.config, rated, source, progress)
+        chain = self._chains.get(number)
+        if chain is None or not chain.tubes:
+            # The first ones end early, so that those under way are of all ages.
+            most = recipe.chain_frames // frames
+            count = source.randint(1, most) if chain is None else most
+            clips = self.sampler.draw(recipe.batch, source, 1 + count * frames)
+            chain = _Chain((clips * 255).round().to(torch.uint8), log_lambda_B1, frames)
+            self._chains[number] = chain
+        first = chain.place
+        chain.place += min(chain.tubes, source.randint(1, recipe.tubes)) * chain.frames
+        x = chain.clips_BTCHW[:, first : chain.place + 1].float() / 255
+        self._current = chain
+        return [x, chain.log_lambda_B1, keep, warm, chain.frames, 0, chain.memory]
