@@ -259,7 +259,7 @@ class Encoder:
         else:
             self._coder.add(self._gop, kind, tokens)
         if self._ladder is not None and self._smoothing is not None:
-            with self._clock("smoothing"):
+            with self._clock("smoothing"), self._coder.sharing():
                 self._smoothing.add(self._ladder.shown if tokens is not None else None, self._waiting)
         self._waiting = []
 

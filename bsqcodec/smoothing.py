@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from bsqcodec.pixels import Pixels
+from bsqcodec.distortion import distortion, weights_for
+from bsqcodec.pixels import Pixels, to_tensor
 
 _SIDE = 5
 _SUMMED = 3 * _SIDE**2  # numbers that make the difference around a pixel
@@ -99,21 +101,21 @@ def drawn(frame: Pixels, before: _Pull | None, after: _Pull | None) -> Pixels:
 
 
 class SmoothingChoice:
-    """The strength that brings the frames of a GOP nearest to their source, by squared error on some of them.
+    """The strength that brings the frames of a GOP nearest to their source, by D (see `distortion`) of some.
 
     STRENGTHS: what is tried beside 0. EVERY: of so many frames one is tried; odd, so that it is not always
     the same frame of a tube.
     """
 
-    STRENGTHS = (6, 12, 20)
-    EVERY = 5
+    STRENGTHS = (6, 10, 16, 28)
+    EVERY = 15
 
     def __init__(self) -> None:
         self._shares = [shares(strength) for strength in self.STRENGTHS]
         self._shown: list[Pixels] = []
         self._source: Pixels | None = None  # of the last one shown
         self._count = 0
-        self._gains = [0] * len(self.STRENGTHS)
+        self._lost = [0.0] * (1 + len(self.STRENGTHS))
 
     def add(self, shown: Sequence[Pixels] | None, frames: Sequence[Pixels]) -> None:
         """The next frames of the GOP as they should be, and as they are decoded: so many or more, none where
@@ -128,17 +130,13 @@ class SmoothingChoice:
 
     def _try(self, before: Pixels, frame: Pixels, after: Pixels) -> None:
         assert self._source is not None
-        error = _squared_error(frame, self._source)
         sides = difference(before, frame), difference(frame, after)
-        for number, shares_S in enumerate(self._shares):
-            found = drawn(frame, *(pull(*side, shares_S) for side in sides))
-            self._gains[number] += error - _squared_error(found, self._source)
+        found = [drawn(frame, *(pull(*side, shares_S) for side in sides)) for shares_S in self._shares]
+        cpu = torch.device("cpu")
+        y_BCHW, x_BCHW = to_tensor([frame, *found], cpu)[0], to_tensor([self._source], cpu)[0]
+        lost_B, _ = distortion(y_BCHW, x_BCHW.expand_as(y_BCHW), weights_for(*x_BCHW.shape[-2:]))
+        self._lost = [sum(pair) for pair in zip(self._lost, lost_B.tolist(), strict=True)]
 
     def best(self) -> int:
         """0 where none helps."""
-        best = max(self._gains)
-        return self.STRENGTHS[self._gains.index(best)] if best > 0 else 0
-
-
-def _squared_error(x: Pixels, y: Pixels) -> int:
-    return int(np.square(np.subtract(x, y, dtype=np.int16), dtype=np.int32).sum(dtype=np.int64))
+        return (0, *self.STRENGTHS)[self._lost.index(min(self._lost))]
