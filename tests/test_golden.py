@@ -17,6 +17,7 @@ from bsqcodec.codec import Decoder, read_tokens
 from bsqcodec.gop_coder import GopCoder, GopTokens
 from bsqcodec.media.types import Frame
 from bsqcodec.prior.integer import Carrier
+from bsqcodec.smoothing import Smoother
 
 GOLDEN = Path(__file__).resolve().parents[1] / "bitstreams" / "golden"
 MODEL = GOLDEN / "tiny.safetensors"
@@ -35,7 +36,7 @@ def no_clock(stage: str):  # type: ignore[no-untyped-def]
 
 
 def test_all_kinds_are_there() -> None:
-    modes, joined, repeats, lengths, own = set(), set(), set(), set(), set()
+    modes, joined, repeats, lengths, own, smoothing = (set() for _ in range(6))
     for name in NAMES:
         reader = bitstream.StreamReader(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes()))
         lengths.add(reader.header.tube_frames)
@@ -46,10 +47,12 @@ def test_all_kinds_are_there() -> None:
                 modes.add(event.mode)
                 joined.add(event.joined)
                 repeats.add(bool(event.repeats))
+                smoothing.add(event.smoothing)
     assert len(modes) == 3
     assert joined == repeats == {True, False}
     assert lengths == {4, 2, 1}
     assert own == {None, 4}
+    assert smoothing == {0, 32}
 
 
 @pytest.mark.parametrize("carrier", list(Carrier))
@@ -92,6 +95,24 @@ def test_pixels_of_a_golden_clip_are_near_what_they_were() -> None:
     assert [frame.pts for frame in frames] == [n + (n > 4) for n in range(12)]
     assert {frame.pixels.shape for frame in frames} == {(70, 90, 3)}
     assert decoder.metadata.tags == {"title": "golden"}
+
+
+def test_a_smoothed_golden_clip_is_the_other_one_smoothed() -> None:
+    """`clip` has the same tokens; GOP by GOP. (How frames are smoothed, test_smoothing.py tells.)"""
+    plain, shown = (
+        [
+            event.pixels
+            for event in Decoder(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes()), model_file=MODEL).events()
+            if isinstance(event, Frame)
+        ]
+        for name in ("clip", "clip-smoothed")
+    )
+    wanted = []
+    for first in (0, 9):
+        smoother = Smoother(32)
+        wanted += [ready for frame in plain[first : first + 9] if (ready := smoother.push(frame)) is not None]
+        wanted += smoother.end()
+    assert np.array_equal(np.stack(shown), np.stack(wanted))
 
 
 def test_repeats_of_a_golden_clip_show_the_frame_before() -> None:

@@ -7,6 +7,7 @@ Each NAME.bsq has the tokens it must decode to in NAME.npz: arrays `GOP_BLOCK_LE
 
 import io
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def stream(
         time_base=Fraction(1001, 30000),
         still=still,
         options=codec.EncodeOptions(
-            q=6 if tube_frames else 4, gop=CLIP_GOP, tube_frames=tube_frames, model=MODEL
+            q=6 if tube_frames else 4, gop=CLIP_GOP, tube_frames=tube_frames, model=MODEL, smoothing=False
         ),
         metadata=Metadata(None, b"not a profile", {"title": "golden"}) if sound else None,
         audio_tracks=[track] if sound else [],
@@ -72,6 +73,25 @@ def in_mode(mode: CodingMode, frames: codec.Pixels, tube_frames: int | None = 4)
         synthesis.LadderTokenizer.cost_of_tubes = cost  # type: ignore[method-assign]
 
 
+def smoothed(data: bytes, strength: int) -> bytes:
+    """The same stream, to be shown smoothed."""
+    sink = io.BytesIO()
+    reader = bitstream.StreamReader(io.BytesIO(data))
+    with bitstream.StreamWriter(sink) as writer:
+        writer.write_header(reader.header)
+        for event in reader:
+            match event:
+                case bitstream.Metadata():
+                    writer.write_metadata(event)
+                case bitstream.AudioTracks():
+                    writer.write_audio_tracks(event.tracks)
+                case bitstream.AudioPackets():
+                    writer.write_audio(event.packets)
+                case bitstream.Gop():
+                    writer.write_gop(replace(event, smoothing=strength))
+    return sink.getvalue()
+
+
 def save(name: str, data: bytes) -> None:
     """The stream and its tokens."""
     (HERE / f"{name}.bsq").write_bytes(data)
@@ -92,6 +112,7 @@ def main() -> None:
         save(f"still-{mode.name.lower()}", in_mode(mode, frames[:1]))
     clip = in_mode(CodingMode.PRIOR, frames)
     save("clip", clip)
+    save("clip-smoothed", smoothed(clip, 32))
     save("clip-joined", in_mode(CodingMode.PRIOR, frames[:, :20, :20]))  # so small that runs are joined
     save("clip-repeats", in_mode(CodingMode.PRIOR, frames[STANDING]))
     for tube_frames in (2, 1):

@@ -206,6 +206,7 @@ def test_shipped_recipes_are_read() -> None:
     assert read("image-on", ImageRecipe)[1].rate_range == (0, 1000)
     assert read("video", VideoRecipe)[1].tubes == 4
     assert read("tubes-on", VideoRecipe)[1].freeze_key
+    assert read("tubes-long", VideoRecipe)[1].chains > 1
     assert read("image-large", ImageRecipe)[1].batch > read("image", ImageRecipe)[1].batch
     assert read("video-large", VideoRecipe)[1].stills
     assert read("prior-large", PriorRecipe)[1].batch > PriorRecipe().batch
