@@ -103,12 +103,12 @@ def drawn(frame: Pixels, before: _Pull | None, after: _Pull | None) -> Pixels:
 class SmoothingChoice:
     """The strength that brings the frames of a GOP nearest to their source, by D (see `distortion`) of some.
 
-    STRENGTHS: what is tried beside 0. EVERY: of so many frames one is tried; odd, so that it is not always
-    the same frame of a tube.
+    STRENGTHS: what is tried beside 0. FIRST, EVERY: this frame and every so many-th after it are tried: not
+    those right after a key frame, which are better than most, and not always the same one of a tube.
     """
 
     STRENGTHS = (6, 10, 16, 28)
-    EVERY = 15
+    FIRST, EVERY = 6, 25
 
     def __init__(self) -> None:
         self._shares = [shares(strength) for strength in self.STRENGTHS]
@@ -123,7 +123,7 @@ class SmoothingChoice:
         if shown is None:
             shown = self._shown[-1:] * len(frames)
         for pixels, source in zip(shown, frames, strict=False):
-            if len(self._shown) == 2 and self._count % self.EVERY == 2:
+            if self._count % self.EVERY == self.FIRST + 1:  # once there is the frame after it
                 self._try(self._shown[0], self._shown[1], pixels)
             self._shown, self._source = [*self._shown[-1:], pixels], source
             self._count += 1
@@ -132,10 +132,11 @@ class SmoothingChoice:
         assert self._source is not None
         sides = difference(before, frame), difference(frame, after)
         found = [drawn(frame, *(pull(*side, shares_S) for side in sides)) for shares_S in self._shares]
-        cpu = torch.device("cpu")
-        y_BCHW, x_BCHW = to_tensor([frame, *found], cpu)[0], to_tensor([self._source], cpu)[0]
-        lost_B, _ = distortion(y_BCHW, x_BCHW.expand_as(y_BCHW), weights_for(*x_BCHW.shape[-2:]))
-        self._lost = [sum(pair) for pair in zip(self._lost, lost_B.tolist(), strict=True)]
+        x_BCHW, *shown = to_tensor([self._source, frame, *found], torch.device("cpu"))[0].split(1)
+        weights = weights_for(*x_BCHW.shape[-2:])
+        for number, y_BCHW in enumerate(shown):
+            lost_B, _ = distortion(y_BCHW, x_BCHW, weights)
+            self._lost[number] += float(lost_B)
 
     def best(self) -> int:
         """0 where none helps."""
