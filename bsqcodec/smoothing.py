@@ -132,7 +132,8 @@ class SmoothingChoice:
         assert self._source is not None
         sides = difference(before, frame), difference(frame, after)
         found = [drawn(frame, *(pull(*side, shares_S) for side in sides)) for shares_S in self._shares]
-        x_BCHW, *shown = to_tensor([self._source, frame, *found], torch.device("cpu"))[0].split(1)
+        pixels_TCHW = to_tensor([self._source, frame, *found], torch.device("cpu"))[0]
+        x_BCHW, *shown = torch.split(pixels_TCHW, 1)
         weights = weights_for(*x_BCHW.shape[-2:])
         for number, y_BCHW in enumerate(shown):
             lost_B, _ = distortion(y_BCHW, x_BCHW, weights)
