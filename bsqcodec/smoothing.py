@@ -10,6 +10,7 @@ has the filter.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -131,12 +132,11 @@ class SmoothingChoice:
     def _try(self, before: Pixels, frame: Pixels, after: Pixels) -> None:
         assert self._source is not None
         sides = difference(before, frame), difference(frame, after)
-        found = [drawn(frame, *(pull(*side, shares_S) for side in sides)) for shares_S in self._shares]
-        pixels_TCHW = to_tensor([self._source, frame, *found], torch.device("cpu"))[0]
-        x_BCHW, *shown = torch.split(pixels_TCHW, 1)
-        weights = weights_for(*x_BCHW.shape[-2:])
-        for number, y_BCHW in enumerate(shown):
-            lost_B, _ = distortion(y_BCHW, x_BCHW, weights)
+        found = (drawn(frame, *(pull(*side, shares_S) for side in sides)) for shares_S in self._shares)
+        cpu = torch.device("cpu")
+        x_BCHW = to_tensor([self._source], cpu)[0]
+        for number, pixels in enumerate(chain([frame], found)):
+            lost_B, _ = distortion(to_tensor([pixels], cpu)[0], x_BCHW, weights_for(*x_BCHW.shape[-2:]))
             self._lost[number] += float(lost_B)
 
     def best(self) -> int:
