@@ -260,7 +260,7 @@ class Encoder:
             self._coder.add(self._gop, kind, tokens)
         if self._ladder is not None and self._smoothing is not None:
             with self._clock("smoothing"), self._coder.sharing():
-                self._smoothing.add(self._ladder.shown if tokens is not None else None, self._waiting)
+                self._smoothing.add(self._ladder.shown() if tokens is not None else None, self._waiting)
         self._waiting = []
 
     def _tokens(self, kind: BlockKind, frames: Sequence[Pixels]) -> Tokens | None:

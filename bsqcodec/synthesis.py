@@ -120,7 +120,6 @@ class LadderTokenizer:
     """See BlockTokenizer. Holds the memory of the last block, and of the one before it for `take_back`.
 
     judging: whether `analyse` leaves in `judgement` what the block came to, where it keeps its memory.
-    shown: the frames of the block that was analysed last, as they are decoded, where it kept its memory.
     """
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
@@ -132,12 +131,17 @@ class LadderTokenizer:
         self._state = self._state_before = _State(None, None)
         self.judging = False
         self.judgement = Judgement(0.0, 0.0)
-        self.shown: list[Pixels] = []
+        self._shown_TCHW: Tensor | None = None  # of the block that was analysed last
 
     @property
     def most_frames(self) -> int:
         """In a GOP."""
         return Limits().frames_per_gop
+
+    def shown(self) -> list[Pixels]:
+        """The frames of the block that was analysed last, as they are decoded; none where it did not keep its
+        memory."""
+        return [] if self._shown_TCHW is None else to_pixels(self._shown_TCHW)
 
     def forget(self) -> None:
         """A new GOP begins."""
@@ -186,11 +190,11 @@ class LadderTokenizer:
                         kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
                         tube_frames=len(frames), rated=self.judging,
                     )  # fmt: skip
-        self._state_before, self._state, self.shown = self._state, _State(None, None), []
+        self._state_before, self._state, self._shown_TCHW = self._state, _State(None, None), None
         if keep_memory:
             x_TCHW, y_TCHW = x[0, ..., :height, :width], out.frames_BTCHW[0, ..., :height, :width].float()
             self._state = _State(out.memory, cell_errors(y_TCHW[-1:].clamp(0, 1), x_TCHW[-1:]))
-            self.shown = to_pixels(y_TCHW)
+            self._shown_TCHW = y_TCHW
             if self.judging:
                 bpp = float(torch.stack(out.rate_bits_B).sum()) / x_TCHW[:, 0].numel()
                 self.judgement = Judgement(_last_distortion(y_TCHW, x_TCHW), bpp)

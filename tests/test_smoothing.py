@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from bitstream.samples import read_back
 
 from bsqcodec import bitstream, samples
 from bsqcodec.bitstream import Damage, Gop
@@ -126,15 +127,9 @@ def decode(data: bytes, **options: object) -> Pixels:
 
 def with_gops(data: bytes, **fields: object) -> tuple[bytes, list[Gop]]:
     """The stream with other values in its GOPs, and the GOPs that it had."""
-    reader = bitstream.StreamReader(io.BytesIO(data))
-    sink, found = io.BytesIO(), []
-    with bitstream.StreamWriter(sink) as writer:
-        writer.write_header(reader.header)
-        for event in reader:
-            if isinstance(event, Gop):
-                found.append(event)
-                writer.write_gop(replace(event, **fields))  # type: ignore[arg-type]
-    return sink.getvalue(), found
+    stream, _ = read_back(bitstream.StreamReader(io.BytesIO(data)))
+    gops = tuple(replace(gop, **fields) for gop in stream.gops)  # type: ignore[arg-type]
+    return replace(stream, gops=gops).to_bytes(), list(stream.gops)
 
 
 def clip(frames: int) -> Pixels:

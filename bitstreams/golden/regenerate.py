@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tests"))
 
 import tiny_model  # noqa: E402
+from bitstream.samples import read_back  # noqa: E402
 
 from bsqcodec import bitstream, codec, gop_coder, samples, synthesis  # noqa: E402
 from bsqcodec.bitstream import CodingMode  # noqa: E402
@@ -75,21 +76,8 @@ def in_mode(mode: CodingMode, frames: codec.Pixels, tube_frames: int | None = 4)
 
 def smoothed(data: bytes, strength: int) -> bytes:
     """The same stream, to be shown smoothed."""
-    sink = io.BytesIO()
-    reader = bitstream.StreamReader(io.BytesIO(data))
-    with bitstream.StreamWriter(sink) as writer:
-        writer.write_header(reader.header)
-        for event in reader:
-            match event:
-                case bitstream.Metadata():
-                    writer.write_metadata(event)
-                case bitstream.AudioTracks():
-                    writer.write_audio_tracks(event.tracks)
-                case bitstream.AudioPackets():
-                    writer.write_audio(event.packets)
-                case bitstream.Gop():
-                    writer.write_gop(replace(event, smoothing=strength))
-    return sink.getvalue()
+    stream, _ = read_back(bitstream.StreamReader(io.BytesIO(data)))
+    return replace(stream, gops=tuple(replace(gop, smoothing=strength) for gop in stream.gops)).to_bytes()
 
 
 def save(name: str, data: bytes) -> None:

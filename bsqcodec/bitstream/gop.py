@@ -165,19 +165,9 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     parts = tuple(tuple(cursor.take(size, "a part") for size in row) for row in sizes)
     mode = CodingMode(flags & _MODE_MASK)
     return Gop(
-        pts,
-        durations,
-        mode,
-        joined,
-        key_rate,
-        tube_rate,
-        tube_frames,
-        levels,
-        token_crcs,
-        parts,
-        repeats,
+        pts, durations, mode, joined, key_rate, tube_rate, tube_frames, levels, token_crcs, parts, repeats,
         smoothing,
-    )
+    )  # fmt: skip
 
 
 def _decode_repeats(cursor: Cursor, blocks: int) -> frozenset[int]:

@@ -122,8 +122,7 @@ def video(options: StageOptions, say: Say = print) -> None:
         ladder = load_ladder(options.init, options.preset).to(device)
         if options.init is not None and not options.resume and not _has_tubes(ladder):
             ladder.inherit_tubes()
-        tubes = recipe.tubes if recipe.chains else recipe.run_in + recipe.tubes
-        length = 1 + tubes * ladder.config.tube_frames
+        length = 1 + (recipe.run_in + recipe.tubes) * ladder.config.tube_frames
         sampler = _clip_sampler(options.data, recipe, length, device)
         stills = _crop_sampler(options.data, recipe.still_crop, device) if recipe.stills else None
         task = VideoTask(ladder, sampler, recipe, device, options.seed, stills)
