@@ -28,7 +28,6 @@ class DistortionWeights:
     l1: float = 0.0
     luma_8: float = 10.0
     chroma_8: float = 30.0
-    grain: float = 0.0
 
 
 SMALLEST_MS_SSIM = 161
@@ -51,19 +50,6 @@ def reduced_ycbcr(x_BCHW: Tensor, factor: int = SLOW_FACTOR) -> Tensor:
     """Y'CbCr (BT.601, full range) of the picture reduced by box averaging, (B, 3, H/f, W/f)."""
     matrix = torch.tensor(_TO_YCBCR, dtype=x_BCHW.dtype, device=x_BCHW.device)
     return torch.einsum("kc,bchw->bkhw", matrix, F.avg_pool2d(x_BCHW, factor))
-
-
-GRAIN = 2 / 255
-"""Deviation from one pixel to the next that is seen where nothing else is."""
-
-
-def relative_error(y_BCHW: Tensor, x_BCHW: Tensor) -> Tensor:
-    """Squared error as a share of itself and what hides it, the source's variance around; (B,), 0..1. Grain
-    of a step or two in flat areas, which MS-SSIM does not see, counts as much as errors in texture."""
-    hidden = F.avg_pool2d(x_BCHW.square(), 9, 1, 4, count_include_pad=False)
-    hidden = (hidden - F.avg_pool2d(x_BCHW, 9, 1, 4, count_include_pad=False).square()).clamp(min=0)
-    error = (y_BCHW - x_BCHW).square()
-    return (error / (error + hidden + GRAIN**2)).mean((1, 2, 3))
 
 
 def distortion(
@@ -93,6 +79,4 @@ def _distortion(
     total = weights.ms_ssim * ssim + weights.mse * mse + weights.luma_8 * luma + weights.chroma_8 * chroma
     if weights.l1:
         total = total + weights.l1 * (y_BCHW - x_BCHW).abs().mean((1, 2, 3))
-    if weights.grain:
-        total = total + weights.grain * relative_error(y_BCHW, x_BCHW)
     return total, {"ms_ssim_loss": ssim.mean(), "mse": mse.mean(), "chroma_8": chroma.mean()}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bsqtrain import video
 from bsqtrain.clips import ClipSampler
 from bsqtrain.engine import Budget, Schedule, Trainer, _Log, load_checkpoint
 from bsqtrain.image import ImageRecipe, ImageTask, draw_conditions
@@ -197,6 +198,18 @@ def test_stills_and_steps_are_added_to_the_loss() -> None:
     beside, more = loss_of(stills=3, still_crop=192)
     assert more["still_bpp"] > 0
     assert beside - plain == pytest.approx(more["still_loss"], rel=1e-4)
+
+
+def test_grain_counts_by_the_root_of_lambda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for every frame here, so that only its weight is left."""
+    monkeypatch.setattr(video, "relative_error", lambda y, x: torch.ones(len(y)))
+    plain, grainy = (video_task(False, memory_noise=0.0, grain=grain) for grain in (0.0, 0.3))
+    batch = plain.batch(3, 0, 0.5)
+    added = grainy.objective(*batch)[0] - plain.objective(*batch)[0]
+    log_lambda, tubes = batch[1], batch[0].shape[1] // 4
+    key = plain.model.config.key_log_lambda(log_lambda)
+    expected = 0.3 * ((key / 2).exp() + tubes * (log_lambda / 2).exp()) / (1 + tubes)
+    assert float(added.detach()) == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_shipped_recipes_are_read() -> None:

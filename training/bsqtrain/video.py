@@ -19,6 +19,7 @@ from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS
 from bsqcodec.tokenizer.ladder import BlockOutput, Ladder, Memory, log_lambdas
 from bsqtrain.clips import ClipSampler, MixedSampler
+from bsqtrain.grain import relative_error
 from bsqtrain.image import draw_conditions
 from bsqtrain.pictures import CropSampler
 
@@ -40,7 +41,8 @@ class VideoRecipe:
     use, so that their tokens, and a prior trained on them, stay as they are. stills: crops of pictures beside
     every batch of clips, still_crop pixels along a side, of all rates, for key frames that are to stay good.
     memory_noise: relative, so that rounding errors do not grow. steps: weight of the squared error of the
-    steps from frame to frame, against flicker.
+    steps from frame to frame, against flicker. grain: weight of `relative_error`, in units of the root of
+    lambda: of so much the rest of D grows with it, about.
     """
 
     batch: int = 2
@@ -58,6 +60,7 @@ class VideoRecipe:
     still_crop: int = 256
     memory_noise: float = 0.02
     steps: float = 0.0
+    grain: float = 0.0
     rate_warmup: float = 0.15
     full_levels: float = 0.9
     softness: float = 0.002
@@ -163,9 +166,11 @@ class VideoObjective(nn.Module):
             out: BlockOutput = self.ladder(
                 kind, log_lambda_B1, frames_BTCHW=x_BTCHW, memory=memory, keep=keep, rated=True
             )
-        lost, figures = distortion(
-            out.frames_BTCHW.flatten(0, 1), x_BTCHW.flatten(0, 1), self.recipe.distortion
-        )
+        y_BCHW, x_BCHW = out.frames_BTCHW.flatten(0, 1), x_BTCHW.flatten(0, 1)
+        lost, figures = distortion(y_BCHW, x_BCHW, self.recipe.distortion)
+        if self.recipe.grain:
+            weight = self.recipe.grain * (log_lambda_B1 / 2).exp()
+            lost = lost + (weight * relative_error(y_BCHW, x_BCHW).view(B, T)).flatten()
         bits_lB = torch.stack(out.rate_bits_B) * keep[:, None]
         bpp_B = bits_lB.sum(0) / (T * H * W)
         loss_B = lost.view(B, T).mean(1) + warm * log_lambda_B1.exp()[:, 0] * bpp_B
