@@ -19,7 +19,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError, InputError
 from bsqcodec.machine import half_precision
 from bsqcodec.model import Weights
-from bsqcodec.pixels import Pixels, pad, to_pixels, to_tensor
+from bsqcodec.pixels import Pixels, to_pixels, to_tensor
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.bsqvit import Cache
 
@@ -72,8 +72,7 @@ class TileTokenizer:
         height, width, _ = frames[0].shape
         rows, columns = self.config.tiles(height, self._overlap), self.config.tiles(width, self._overlap)
         side, step = self.config.image_size, self.config.image_size - self._overlap
-        x = to_tensor(frames, self._device)[0]
-        x = pad(x, side + (rows - 1) * step, side + (columns - 1) * step)
+        x = to_tensor(frames, self._device, (side + (rows - 1) * step, side + (columns - 1) * step))[0]
         x_rCScS = x.unfold(-2, side, step).unfold(-2, side, step)
         tiles_nTCSS = x_rCScS.permute(2, 3, 0, 1, 4, 5).flatten(0, 1)
         found = []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError
-from bsqcodec.prior import order
+from bsqcodec.prior import kernels, order
 from bsqcodec.prior.config import CHUNK, PriorConfig
 from bsqcodec.prior.model import Previous, Prior
 from bsqcodec.prior.range_coder import (
@@ -227,17 +227,17 @@ class PriorCoder:
         head = self.prior.net_head(kind, level)
         size = states_NH.shape[0]
         bits_LN = np.empty((head.bits, size), np.uint8)
-        first_N = np.arange(0, size << CHUNK, 1 << CHUNK)  # node of every position
         value_N = np.zeros(size, np.int64)
+        count_N = np.empty(size, np.int32)
         for chunk in range(len(head.nodes)):
-            if chunk:
-                head.add(states_NH, chunk - 1, torch.from_numpy(value_N).to(states_NH.device))
-            counts = head.node_counts(states_NH, chunk).view(-1).cpu().numpy()
+            before = torch.from_numpy(value_N).to(states_NH.device) if chunk else None
+            counts_NK = head.node_counts(states_NH, chunk, before).cpu().numpy()
             width = head.chunk_bits(chunk)
             node_N = np.zeros(size, np.int64)
             for bit in range(width):
                 new_N = bits_LN[CHUNK * chunk + bit]
-                new_N[:] = decoder.decode(counts.take(first_N + node_N))
-                node_N = 2 * node_N + 1 + new_N
+                kernels.at_nodes(counts_NK, node_N, count_N)
+                new_N[:] = decoder.decode(count_N)
+                kernels.descend(node_N, new_N)
             value_N = node_N + 1 - (1 << width) << CHUNK - width
         return bits_LN.T

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec.prior.config import CHUNK
-from bsqcodec.prior.integer import ACTIVATION_LIMIT, Carrier, Matrix
+from bsqcodec.prior.integer import ACTIVATION_LIMIT, Carrier, Matrix, Operators
 
 HIDDEN_SCALE = 2.0**-4
 LOGIT_LIMIT = 767  # in steps of 1/64
@@ -32,6 +32,7 @@ class Head:
         bias_CK: Tensor,
         counts_T: Tensor,
         carrier: Carrier,
+        operators: Operators,
     ) -> None:
         pad = torch.nn.functional.pad
         self.bits = bits
@@ -41,6 +42,7 @@ class Head:
         self.multiplier_CK = pad(multiplier_CK, (0, 1))
         self.bias_CK = pad(bias_CK.to(torch.float32), (0, 1)) + LOGIT_LIMIT  # counted from -LOGIT_LIMIT
         self.counts_T = counts_T.to(torch.int32)
+        self._operators = operators
 
     def chunk_bits(self, chunk: int) -> int:
         """Bits of a chunk; the last may be shorter than four."""
@@ -53,29 +55,26 @@ class Head:
         weights = torch.tensor([8, 4, 2, 1], device=bits_NL.device)
         return (padded.to(torch.int64) * weights).sum(-1)
 
-    def add(self, state_NH: Tensor, chunk: int, value_N: Tensor) -> Tensor:
-        """The state once the chunk is known; changes state_NH in place."""
-        return state_NH.add_(self.embedding_CVH[chunk].index_select(0, value_N))
+    def node_counts(self, state_NH: Tensor, chunk: int, before_N: Tensor | None = None) -> Tensor:
+        """N x K int32: counts of a one at every node of the chunk's tree, out of 65536.
 
-    def node_counts(self, state_NH: Tensor, chunk: int) -> Tensor:
-        """N x K int32: counts of a one at every node of the chunk's tree, out of 65536."""
-        hidden = self.nodes[chunk].whole(state_NH.clamp(0, ACTIVATION_LIMIT))
-        logits = self.nodes[chunk].product(hidden).mul_(self.multiplier_CK[chunk]).round_()
-        logits.add_(self.bias_CK[chunk]).clamp_(0, 2 * LOGIT_LIMIT)
-        return self.counts_T.index_select(0, logits.to(torch.int32).view(-1)).view_as(logits)
+        before_N: values of the chunk before, which state_NH takes in; None for the first chunk.
+        """
+        if before_N is None:
+            hidden = state_NH.clamp(0, ACTIVATION_LIMIT).to(torch.int8)
+        else:
+            hidden = self._operators.absorb(state_NH, self.embedding_CVH[chunk - 1], before_N)
+        sums_NK = self.nodes[chunk].product(hidden)
+        return self._operators.counts(sums_NK, self.multiplier_CK[chunk], self.bias_CK[chunk], self.counts_T)
 
     def counts(self, state_NH: Tensor, bits_NL: Tensor) -> Tensor:
         """L x N int32 counts of a one for bits that are all known: what the encoder needs.
 
         Changes state_NH.
         """
-        values_NC = self.values(bits_NL)
+        values_CN = self.values(bits_NL).t().contiguous()
         rows = []
-        for chunk in range(values_NC.shape[1]):
-            if chunk:
-                self.add(state_NH, chunk - 1, values_NC[:, chunk - 1])
-            counts_NK = self.node_counts(state_NH, chunk)
-            for bit in range(self.chunk_bits(chunk)):
-                node_N = (1 << bit) - 1 + (values_NC[:, chunk] >> (CHUNK - bit))
-                rows.append(counts_NK.gather(1, node_N[:, None])[:, 0])
-        return torch.stack(rows)
+        for chunk, value_N in enumerate(values_CN):
+            counts_NK = self.node_counts(state_NH, chunk, values_CN[chunk - 1] if chunk else None)
+            rows.append(self._operators.along(counts_NK, value_N, self.chunk_bits(chunk), CHUNK))
+        return torch.cat(rows)

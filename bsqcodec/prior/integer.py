@@ -20,6 +20,8 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from bsqcodec.prior import kernels
+
 RESIDUAL_LIMIT = 32767
 ACTIVATION_MEAN = 24  # mean magnitude of a normalised row
 ACTIVATION_LIMIT = 127
@@ -47,7 +49,7 @@ class Carrier(StrEnum):
 def _pick(device_type: str) -> Carrier:
     """Time one product each way, in turn: instruction sets differ too much for a rule."""
     device = torch.device(device_type)
-    inputs = torch.ones(256, 192, device=device)
+    inputs = torch.ones(256, 192, dtype=torch.int8, device=device)
     carriers = (Carrier.INT8, Carrier.FLOAT32)
     weights = {c: Matrix(torch.ones(576, 192, dtype=torch.int8, device=device), c) for c in carriers}
     seconds = dict.fromkeys(carriers, math.inf)
@@ -89,16 +91,12 @@ class Matrix:
         )
         self._weight_KO = weight_OK.t() if self._int8 else weight_OK.to(float_type(carrier)).t()
 
-    def whole(self, a_NK: Tensor) -> Tensor:
-        """Numbers in 0..127 without their fractions, as this carrier likes its inputs; may change a_NK."""
-        return a_NK.to(torch.int8) if self._int8 else a_NK.floor_()
-
     def product(self, a_NK: Tensor) -> Tensor:
-        """N x O float32 integers. a_NK: int8 or float32 integers in -128..127."""
+        """N x O integers, int32, float32 or float64. a_NK: int8."""
         if self._int8 and (a_NK.device.type == "cpu" or a_NK.shape[0] > 16):
-            return torch._int_mm(a_NK.to(torch.int8), self._weight_KO).to(torch.float32)
+            return torch._int_mm(a_NK, self._weight_KO)
         weight_KO = self._weight_KO if not self._int8 else self._weight_KO.to(float_type(self.carrier))
-        return torch.mm(a_NK.to(weight_KO.dtype), weight_KO).to(torch.float32)
+        return torch.mm(a_NK.to(weight_KO.dtype), weight_KO)
 
 
 def float_type(carrier: Carrier) -> torch.dtype:
@@ -113,15 +111,23 @@ class Linear:
 
     matrix: Matrix
     multiplier_O: Tensor
+    operators: "Operators"
 
-    def __call__(self, a_NK: Tensor) -> Tensor:
-        """N x O: products times multiplier, rounded to the nearest integer (ties to even); not clamped."""
-        return self.matrix.product(a_NK).mul_(self.multiplier_O).round_()
+    def rounded(self, a_NK: Tensor) -> Tensor:
+        """See `Operators.rounded`."""
+        return self.operators.rounded(self.matrix.product(a_NK), self.multiplier_O)
+
+    def add(self, x_NO: Tensor, a_NK: Tensor) -> None:
+        """See `Operators.add`."""
+        self.operators.add(x_NO, self.matrix.product(a_NK), self.multiplier_O)
+
+    def activations(self, a_NK: Tensor) -> Tensor:
+        """See `Operators.activations`."""
+        return self.operators.activations(self.matrix.product(a_NK), self.multiplier_O)
 
     def rectified(self, a_NK: Tensor) -> Tensor:
-        """N x O in 0..127: products times multiplier, rounded down; for a product on the same carrier."""
-        scaled = self.matrix.product(a_NK).mul_(self.multiplier_O)
-        return self.matrix.whole(scaled.clamp_(0, ACTIVATION_LIMIT))
+        """See `Operators.rectified`."""
+        return self.operators.rectified(self.matrix.product(a_NK), self.multiplier_O)
 
 
 def multiplier(mantissa: Tensor, exponent: Tensor) -> Tensor:
@@ -129,51 +135,169 @@ def multiplier(mantissa: Tensor, exponent: Tensor) -> Tensor:
     return torch.ldexp(mantissa.to(torch.float32), exponent.to(torch.int32))
 
 
-def normalise(x_ND: Tensor) -> Tensor:
-    """Scale each row to a mean magnitude of 24 and round; -127..127.
+class Operators:
+    """Everything but the products of matrices, for tensors on any device."""
 
-    x_ND: residual, integers up to 32767 in magnitude. The sum of magnitudes is exact: 512 * 32767 < 2**24.
-    """
-    width = x_ND.shape[-1]
-    total_N1 = x_ND.abs().sum(-1, keepdim=True).clamp_(min=NORM_FLOOR * width).to(torch.int64)
-    # At most 24 * 2**20 / 4 < 2**24, hence exact in float32.
-    factor_N1 = torch.div(ACTIVATION_MEAN * width << NORM_SHIFT, total_N1, rounding_mode="floor")
-    scale_N1 = factor_N1.to(torch.float32).mul_(2.0**-NORM_SHIFT)
-    return torch.mul(x_ND, scale_N1).round_().clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+    @staticmethod
+    def pick(device: torch.device) -> "Operators":
+        """The fastest for a device."""
+        return CompiledOperators() if device.type == "cpu" else Operators()
+
+    def rounded(self, sums_NO: Tensor, multiplier_O: Tensor) -> Tensor:
+        """N x O float32: sums times multiplier, rounded to the nearest integer (ties to even), clamped to a
+        residual's range; may change sums_NO, here and below.
+        """
+        y_NO = sums_NO.to(torch.float32).mul_(multiplier_O).round_()
+        return y_NO.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+
+    def add(self, x_NO: Tensor, sums_NO: Tensor, multiplier_O: Tensor) -> None:
+        """Adds sums times multiplier, rounded to the nearest integer (ties to even), to a residual in
+        place.
+        """
+        x_NO.add_(sums_NO.to(torch.float32).mul_(multiplier_O).round_())
+        x_NO.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
+
+    def activations(self, sums_NO: Tensor, multiplier_O: Tensor) -> Tensor:
+        """N x O int8 in -127..127: sums, rounded, times multiplier, rounded to the nearest integer (ties to
+        even).
+        """
+        y_NO = sums_NO.to(torch.float32).round_().mul_(multiplier_O).round_()
+        return y_NO.clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT).to(torch.int8)
+
+    def rectified(self, sums_NO: Tensor, multiplier_O: Tensor) -> Tensor:
+        """N x O int8 in 0..127: sums times multiplier, rounded down."""
+        return sums_NO.to(torch.float32).mul_(multiplier_O).clamp_(0, ACTIVATION_LIMIT).to(torch.int8)
+
+    def normalise(self, x_ND: Tensor) -> Tensor:
+        """Scale each row to a mean magnitude of 24 and round; int8, -127..127.
+
+        x_ND: residual, integers up to 32767 in magnitude. The sum of magnitudes is exact: 512 * 32767 <
+        2**24.
+        """
+        width = x_ND.shape[-1]
+        total_N1 = x_ND.abs().sum(-1, keepdim=True).clamp_(min=NORM_FLOOR * width).to(torch.int64)
+        # At most 24 * 2**20 / 4 < 2**24, hence exact in float32.
+        factor_N1 = torch.div(ACTIVATION_MEAN * width << NORM_SHIFT, total_N1, rounding_mode="floor")
+        scale_N1 = factor_N1.to(torch.float32).mul_(2.0**-NORM_SHIFT)
+        y_ND = torch.mul(x_ND, scale_N1).round_().clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        return y_ND.to(torch.int8)
+
+    def convolve(self, a_BhwD: Tensor, weight_9D: Tensor, multiplier_D: Tensor) -> Tensor:
+        """Depthwise 3x3 with zeros beyond the border, times multiplier, rounded; int8, -127..127.
+
+        The sums stay below 9 * 127**2 < 2**18; rounding them removes what a library's transform domain
+        (Winograd, FFT) could leave, so that any algorithm gives the same integers.
+        """
+        channels = a_BhwD.shape[-1]
+        kernel = weight_9D.t().reshape(channels, 1, 3, 3)
+        a_BDhw = a_BhwD.to(weight_9D.dtype).permute(0, 3, 1, 2)
+        sums = torch.nn.functional.conv2d(a_BDhw, kernel, padding=1, groups=channels)
+        sums_ND = sums.permute(0, 2, 3, 1).reshape(-1, channels)
+        return self.activations(sums_ND, multiplier_D).view(a_BhwD.shape)
+
+    def attend(self, qkv_MPC: Tensor, bias_XPP: Tensor, exp2_256: Tensor, head_dim: int) -> Tensor:
+        """Attention inside windows: M x P x D int8 in -127..127.
+
+        qkv_MPC: C = 3 * D channels, queries then keys then values, int8 in -127..127. bias_XPP: X = A * M,
+        in steps of the table. Weights are exp2_256[min(floor(largest - score), 255)] (0 in the last entry),
+        the result round(sum(weight * value) * (floor(2**26 / sum(weight)) / 2**26)). Exact: 64 * 127**2 +
+        2**7 * bias < 2**24 in units of 2**-7, and 64 * 1023 * 127 < 2**24.
+        """
+        windows, size, channels = qkv_MPC.shape
+        width = channels // 3
+        heads = width // head_dim
+        kind = bias_XPP.dtype
+        split = qkv_MPC.view(windows, size, 3, heads, head_dim).permute(2, 3, 0, 1, 4).to(kind)
+        q, k, v = split.contiguous().view(3, heads * windows, size, head_dim)
+        scores = torch.baddbmm(bias_XPP, q, k.transpose(1, 2), alpha=SCORE_SCALE).to(torch.float32)
+        steps = torch.sub(scores.amax(-1, keepdim=True), scores).clamp_(max=255)
+        weights = exp2_256.index_select(0, steps.to(torch.int32).view(-1)).view_as(scores)
+        total = weights.sum(-1, keepdim=True).to(torch.int64)
+        scale = torch.div(1 << SOFTMAX_SHIFT, total, rounding_mode="floor").to(torch.float32)
+        mixed = torch.bmm(weights.to(kind), v).to(torch.float32)
+        mixed.mul_(scale.mul_(2.0**-SOFTMAX_SHIFT)).round_()
+        y_MPD = mixed.view(heads, windows, size, head_dim).permute(1, 2, 0, 3)
+        return y_MPD.reshape(windows, size, width).to(torch.int8)
+
+    def absorb(self, state_NH: Tensor, embedding_VH: Tensor, value_N: Tensor) -> Tensor:
+        """Adds each row's embedding to the head's state in place; N x H int8, what of the state is in 0..127,
+        rounded down.
+        """
+        state_NH.add_(embedding_VH.index_select(0, value_N))
+        return state_NH.clamp(0, ACTIVATION_LIMIT).to(torch.int8)
+
+    def counts(self, sums_NK: Tensor, multiplier_K: Tensor, bias_K: Tensor, counts_T: Tensor) -> Tensor:
+        """N x K int32 from a table: at sums times multiplier, rounded, plus bias, or at the nearer end."""
+        logits = sums_NK.to(torch.float32).mul_(multiplier_K).round_().add_(bias_K)
+        logits.clamp_(0, counts_T.shape[0] - 1)
+        return counts_T.index_select(0, logits.to(torch.int32).view(-1)).view_as(logits)
+
+    def along(self, counts_NK: Tensor, value_N: Tensor, bits: int, chunk: int) -> Tensor:
+        """L x N int32: the counts that the first bits of values of `chunk` bits meet on their way down a tree
+        (see head.py)."""
+        nodes = [(1 << bit) - 1 + (value_N >> (chunk - bit)) for bit in range(bits)]
+        return counts_NK.gather(1, torch.stack(nodes, 1)).t()
 
 
-def convolve(a_BhwD: Tensor, weight_9D: Tensor, multiplier_D: Tensor) -> Tensor:
-    """Depthwise 3x3 with zeros beyond the border, times multiplier, rounded; -127..127.
+class CompiledOperators(Operators):
+    """The same in fewer passes, for tensors on a CPU (see kernels.py)."""
 
-    The sums stay below 9 * 127**2 < 2**18; rounding them removes what a library's transform domain (Winograd,
-    FFT) could leave, so that any algorithm gives the same integers.
-    """
-    channels = a_BhwD.shape[-1]
-    kernel = weight_9D.t().reshape(channels, 1, 3, 3)
-    sums = torch.nn.functional.conv2d(a_BhwD.permute(0, 3, 1, 2), kernel, padding=1, groups=channels)
-    y_BhwD = sums.permute(0, 2, 3, 1).round_().mul_(multiplier_D)
-    return y_BhwD.round_().clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+    def rounded(self, sums_NO: Tensor, multiplier_O: Tensor) -> Tensor:
+        """See Operators."""
+        y_NO = torch.empty(sums_NO.shape)
+        kernels.rounded(sums_NO.numpy(), multiplier_O.numpy(), y_NO.numpy())
+        return y_NO
 
+    def add(self, x_NO: Tensor, sums_NO: Tensor, multiplier_O: Tensor) -> None:
+        """See Operators."""
+        kernels.add(x_NO.numpy(), sums_NO.numpy(), multiplier_O.numpy())
 
-def attend(qkv_MPC: Tensor, bias_XPP: Tensor, exp2_256: Tensor, head_dim: int) -> Tensor:
-    """Attention inside windows: M x P x D integers in -127..127.
+    def activations(self, sums_NO: Tensor, multiplier_O: Tensor) -> Tensor:
+        """See Operators."""
+        y_NO = torch.empty(sums_NO.shape, dtype=torch.int8)
+        kernels.activations(sums_NO.numpy(), multiplier_O.numpy(), y_NO.numpy())
+        return y_NO
 
-    qkv_MPC: C = 3 * D channels, queries then keys then values, -127..127. bias_XPP: X = A * M, in steps of
-    the table. Weights are exp2_256[min(floor(largest - score), 255)] (0 in the last entry), the result
-    round(sum(weight * value) * (floor(2**26 / sum(weight)) / 2**26)). Exact: 64 * 127**2 + 2**7 * bias <
-    2**24 in units of 2**-7, and 64 * 1023 * 127 < 2**24.
-    """
-    windows, size, channels = qkv_MPC.shape
-    width = channels // 3
-    heads = width // head_dim
-    kind = bias_XPP.dtype
-    split = qkv_MPC.view(windows, size, 3, heads, head_dim).permute(2, 3, 0, 1, 4).to(kind)
-    q, k, v = split.contiguous().view(3, heads * windows, size, head_dim)
-    scores = torch.baddbmm(bias_XPP, q, k.transpose(1, 2), alpha=SCORE_SCALE).to(torch.float32)
-    steps = torch.sub(scores.amax(-1, keepdim=True), scores).clamp_(max=255)
-    weights = exp2_256.index_select(0, steps.to(torch.int32).view(-1)).view_as(scores)
-    total = weights.sum(-1, keepdim=True)
-    scale = torch.div(1 << SOFTMAX_SHIFT, total.to(torch.int64), rounding_mode="floor").to(torch.float32)
-    mixed = torch.bmm(weights.to(kind), v).to(torch.float32)
-    mixed.mul_(scale.mul_(2.0**-SOFTMAX_SHIFT)).round_()
-    return mixed.view(heads, windows, size, head_dim).permute(1, 2, 0, 3).reshape(windows, size, width)
+    def rectified(self, sums_NO: Tensor, multiplier_O: Tensor) -> Tensor:
+        """See Operators."""
+        y_NO = torch.empty(sums_NO.shape, dtype=torch.int8)
+        kernels.rectified(sums_NO.numpy(), multiplier_O.numpy(), y_NO.numpy())
+        return y_NO
+
+    def normalise(self, x_ND: Tensor) -> Tensor:
+        """See Operators."""
+        y_ND = torch.empty(x_ND.shape, dtype=torch.int8)
+        kernels.normalise(x_ND.numpy(), ACTIVATION_MEAN, NORM_FLOOR, NORM_SHIFT, y_ND.numpy())
+        return y_ND
+
+    def attend(self, qkv_MPC: Tensor, bias_XPP: Tensor, exp2_256: Tensor, head_dim: int) -> Tensor:
+        """See Operators."""
+        windows, size, channels = qkv_MPC.shape
+        heads = channels // (3 * head_dim)
+        split = torch.empty(3, heads * windows, size, head_dim, dtype=bias_XPP.dtype)
+        kernels.split_heads(qkv_MPC.numpy(), heads, split.numpy())
+        q, k, v = split
+        scores = torch.baddbmm(bias_XPP, q, k.transpose(1, 2), alpha=SCORE_SCALE)
+        scale_XP = torch.empty(scores.shape[:2])
+        kernels.attention_weights(scores.numpy(), exp2_256.numpy(), SOFTMAX_SHIFT, scale_XP.numpy())
+        y_MPD = torch.empty(windows, size, heads * head_dim, dtype=torch.int8)
+        kernels.merge_heads(torch.bmm(scores, v).numpy(), scale_XP.numpy(), y_MPD.numpy())
+        return y_MPD
+
+    def absorb(self, state_NH: Tensor, embedding_VH: Tensor, value_N: Tensor) -> Tensor:
+        """See Operators."""
+        y_NH = torch.empty(state_NH.shape, dtype=torch.int8)
+        kernels.absorb(state_NH.numpy(), embedding_VH.numpy(), value_N.numpy(), y_NH.numpy())
+        return y_NH
+
+    def counts(self, sums_NK: Tensor, multiplier_K: Tensor, bias_K: Tensor, counts_T: Tensor) -> Tensor:
+        """See Operators."""
+        y_NK = torch.empty(sums_NK.shape, dtype=torch.int32)
+        kernels.counts(sums_NK.numpy(), multiplier_K.numpy(), bias_K.numpy(), counts_T.numpy(), y_NK.numpy())
+        return y_NK
+
+    def along(self, counts_NK: Tensor, value_N: Tensor, bits: int, chunk: int) -> Tensor:
+        """See Operators."""
+        y_LN = torch.empty(bits, len(value_N), dtype=torch.int32)
+        kernels.along(counts_NK.numpy(), value_N.numpy(), chunk, y_LN.numpy())
+        return y_LN

@@ -22,15 +22,12 @@ from bsqcodec.prior import order
 from bsqcodec.prior.config import GROUPS, MAX_RATE, RATE_ROWS, LevelPriorConfig, PriorConfig
 from bsqcodec.prior.head import HIDDEN_SCALE, Head
 from bsqcodec.prior.integer import (
-    ACTIVATION_LIMIT,
     MASK,
     RESIDUAL_LIMIT,
     Carrier,
     Linear,
-    attend,
-    convolve,
+    Operators,
     float_type,
-    normalise,
 )
 from bsqcodec.prior.tensors import Tensors
 from bsqcodec.prior.windows import Tiling, relative_positions
@@ -66,10 +63,6 @@ class LevelState:
     windows: tuple[WindowState | None, ...]
 
 
-def _clamp(x: Tensor) -> Tensor:
-    return x.clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-
-
 def _strips(*rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Views of a few hundred rows of each at a time."""
     for start in range(0, rows[0].shape[0], STRIP):
@@ -86,6 +79,7 @@ class _Block:
         self.config = config
         self.letter = letter
         self.carrier = tensors.carrier
+        self.operators = tensors.operators
         self.mix = tensors.plain("mix.weight").to(torch.float32)
         self.mix_multiplier = tensors.multiplier("mix")
         self.up = tensors.linear("up")
@@ -129,20 +123,16 @@ class _Block:
     def __call__(self, x_BhwD: Tensor, state: WindowState | None) -> None:
         """Adds to x_BhwD in place."""
         x_ND = x_BhwD.view(-1, x_BhwD.shape[-1])
-        normal = torch.empty_like(x_BhwD)
-        for y, x in _strips(normal.view(x_ND.shape), x_ND):
-            y.copy_(normalise(x))
-        mixed = convolve(normal, self.mix, self.mix_multiplier)
+        normal = self.operators.normalise(x_ND).view(x_BhwD.shape)
+        mixed = self.operators.convolve(normal, self.mix, self.mix_multiplier)
         if state is None:
-            for x, y in _strips(x_ND, mixed.reshape(x_ND.shape)):
+            for x, y in _strips(x_ND, mixed.view(x_ND.shape)):
                 self._feed_forward(x, y)
             return
-        seen = state.tiling.join(
-            self._attend(state.tiling.cut(mixed.to(torch.int8)), state.biases), x_BhwD.shape[0]
-        )
+        seen = state.tiling.join(self._attend(state.tiling.cut(mixed), state.biases), x_BhwD.shape[0])
         for x, y in _strips(x_ND, seen.reshape(x_ND.shape)):
-            _clamp(x.add_(self.out(y)))
-            self._feed_forward(x, normalise(x))
+            self.out.add(x, y)
+            self._feed_forward(x, self.operators.normalise(x))
 
     def _attend(self, tiles_MPD: Tensor, biases: tuple[Tensor, ...]) -> Tensor:
         _, size, width = tiles_MPD.shape
@@ -151,12 +141,12 @@ class _Block:
         for bias in biases:
             strip = slice(start, start + bias.shape[0] // self.config.heads)
             start = strip.stop
-            qkv = self.qkv(tiles_MPD[strip].view(-1, width)).clamp_(-ACTIVATION_LIMIT, ACTIVATION_LIMIT)
-            seen[strip] = attend(qkv.view(-1, size, 3 * width), bias, self.exp2, self.config.head_dim)
+            qkv = self.qkv.activations(tiles_MPD[strip].view(-1, width)).view(-1, size, 3 * width)
+            seen[strip] = self.operators.attend(qkv, bias, self.exp2, self.config.head_dim)
         return seen
 
     def _feed_forward(self, x_ND: Tensor, y_ND: Tensor) -> None:
-        _clamp(x_ND.add_(self.down(self.up.rectified(y_ND))))
+        self.down.add(x_ND, self.up.rectified(y_ND))
 
 
 class _LevelNet:
@@ -165,6 +155,7 @@ class _LevelNet:
     def __init__(self, config: PriorConfig, kind: BlockKind, level: int, tensors: Tensors) -> None:
         self.config = config.levels[level]
         self.level = level
+        self.operators = tensors.operators
         self.factors = [max(1, coarse.stride // (2 * self.config.stride)) for coarse in config.levels]
         self.same_stride = [coarse.stride == self.config.stride for coarse in config.levels]
         self.rate = tensors.plain("rate").to(torch.int64)
@@ -191,6 +182,7 @@ class _LevelNet:
             bias_CK=tensors.plain("node.bias"),
             counts_T=tensors.shared("counts"),
             carrier=tensors.carrier,
+            operators=tensors.operators,
         )
 
     def _seen(self, linear: Linear, k: int, tokens_BHWL: Tensor, rows: int, columns: int) -> Tensor:
@@ -199,7 +191,7 @@ class _LevelNet:
         """
         inputs = order.gather_cells(tokens_BHWL) if self.same_stride[k] else tokens_BHWL
         batch, height, width, channels = inputs.shape
-        values = _clamp(linear(inputs.reshape(-1, channels))).view(batch, height, width, -1)
+        values = linear.rounded(inputs.reshape(-1, channels)).view(batch, height, width, -1)
         return order.spread_cells(values, self.factors[k], rows, columns)
 
     def prepare(
@@ -232,15 +224,14 @@ class _LevelNet:
         """For each group of a pass B x h x w x hidden: the head's state for its positions, before any of
         their bits is known.
         """
-        x = self.own(known_BhwK.reshape(-1, known_BhwK.shape[-1])).view_as(state.context_BhwD)
-        _clamp(_clamp(x).add_(state.context_BhwD).add_(self.step[groups.start]))
+        x = self.own.rounded(known_BhwK.reshape(-1, known_BhwK.shape[-1])).view_as(state.context_BhwD)
+        x.add_(state.context_BhwD).add_(self.step[groups.start]).clamp_(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
         for block, windows in zip(self.blocks, state.windows, strict=True):
             block(x, windows)
-        seen = normalise(x).view(-1, x.shape[-1])
+        seen = self.operators.normalise(x.view(-1, x.shape[-1]))
         found = []
         for group in groups:
-            rows = self.start[group](seen)
-            _clamp(rows).add_(self.start_bias[group]).mul_(HIDDEN_SCALE)
+            rows = self.start[group].rounded(seen).add_(self.start_bias[group]).mul_(HIDDEN_SCALE)
             found.append(rows.view(*x.shape[:3], -1))
         return found
 
@@ -258,13 +249,15 @@ class Prior:
         tensors: dict[str, Tensor],
         *,
         carrier: Carrier | None = None,
+        operators: Operators | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         config.check()
         self.config = config
         self.device = torch.device(device)
         self.carrier = carrier or Carrier.pick(self.device)
-        source = Tensors.checked(config, tensors, self.carrier, self.device)
+        operators = operators or Operators.pick(self.device)
+        source = Tensors.checked(config, tensors, self.carrier, operators, self.device)
         self._nets = {
             kind: [
                 _LevelNet(config, kind, level, source.below(f"{kind.label}.{level}"))

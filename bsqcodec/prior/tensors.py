@@ -9,7 +9,7 @@ from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
 from bsqcodec.prior.config import CHUNK, GROUPS, NODES, RATE_ROWS, PriorConfig
 from bsqcodec.prior.head import LOGIT_LIMIT
-from bsqcodec.prior.integer import Carrier, Linear, Matrix, multiplier
+from bsqcodec.prior.integer import Carrier, Linear, Matrix, Operators, multiplier
 
 Spec = tuple[torch.dtype, tuple[int, ...]]
 
@@ -81,15 +81,20 @@ def tensor_specs(config: PriorConfig) -> dict[str, Spec]:
 
 @dataclass(frozen=True)
 class Tensors:
-    """A view of the weights below a prefix, on one device, for one carrier."""
+    """A view of the weights below a prefix, on one device, for one carrier and one kind of operators."""
 
     values: dict[str, Tensor]
     carrier: Carrier
+    operators: Operators
     prefix: str = ""
 
     @staticmethod
     def checked(
-        config: PriorConfig, tensors: dict[str, Tensor], carrier: Carrier, device: torch.device
+        config: PriorConfig,
+        tensors: dict[str, Tensor],
+        carrier: Carrier,
+        operators: Operators,
+        device: torch.device,
     ) -> "Tensors":
         """Take the weights of a prior.
 
@@ -116,11 +121,11 @@ class Tensors:
                 _check_range(name, tensor, 0, 32767)
             elif name.endswith(".exponent"):
                 _check_range(name, tensor, -60, 0)
-        return Tensors(values, carrier)
+        return Tensors(values, carrier, operators)
 
     def below(self, name: str) -> "Tensors":
         """The part of the weights whose names start with `name.`."""
-        return Tensors(self.values, self.carrier, f"{self.prefix}{name}.")
+        return Tensors(self.values, self.carrier, self.operators, f"{self.prefix}{name}.")
 
     def plain(self, name: str) -> Tensor:
         """A tensor as it is."""
@@ -139,7 +144,7 @@ class Tensors:
         weight, scale = self.plain(f"{name}.weight"), self.multiplier(name)
         if index is not None:
             weight, scale = weight[index], scale[index]
-        return Linear(Matrix(weight, self.carrier), scale)
+        return Linear(Matrix(weight, self.carrier), scale, self.operators)
 
 
 def _check_range(name: str, tensor: Tensor, low: int, high: int) -> None:

@@ -23,10 +23,12 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsqcodec.tokenizer import kernels
 from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
 
 BEYOND = 3
@@ -64,38 +66,10 @@ def from_bits(bits_BhwL: Tensor) -> Tensor:
     digits = torch.where(codes > 8, -(codes & 7), torch.where(codes == 8, -8, codes))
     residuals = (16 * digits[..., 0] + digits[..., 1]).cpu()
     vectors = torch.zeros_like(residuals)
-    for clip in range(B):
-        for component in range(2):
-            before, last = [[0] * w] * h, [[0] * w] * h
-            for anchor in range(L // ANCHOR_BITS):
-                lines = [
-                    [2 * a - b for a, b in zip(*rows, strict=True)] for rows in zip(last, before, strict=True)
-                ]
-                before, last = last, _undo(residuals[clip, :, :, anchor, component].tolist(), lines)
-                vectors[clip, :, :, anchor, component] = torch.tensor(last)
+    for clip, component in product(range(B), range(2)):
+        part = (slice(None), slice(None), slice(None), component)
+        kernels.undo(residuals[clip].numpy()[part], vectors[clip].numpy()[part])
     return vectors.to(bits_BhwL.device)
-
-
-def _undo(residuals: list[list[int]], lines: list[list[int]]) -> list[list[int]]:
-    """One component of one anchor of all cells, row by row."""
-    found, above = [], None
-    for row, line in zip(residuals, lines, strict=True):
-        off: list[int] = []
-        vectors = []
-        for column, residual in enumerate(row):
-            left = off[-1] if off else 0
-            if above is None:
-                guess = left
-            elif column in (0, len(row) - 1):
-                guess = above[column]
-            else:
-                guess = sorted((left, above[column], above[column + 1]))[1]
-            vector = (line[column] + guess + residual + 128) % 256 - 128
-            vectors.append(vector)
-            off.append(vector - line[column])
-        found.append(vectors)
-        above = off
-    return found
 
 
 def _lines(vectors_BhwA2: Tensor) -> Tensor:
@@ -164,13 +138,6 @@ def _half_way(x: Tensor, dim: int) -> Tensor:
     return (c + d).mul_(20 / 32).sub_(b + e, alpha=5 / 32).add_(a + f, alpha=1 / 32)
 
 
-def gathered(x: Tensor, *places: Tensor) -> Tensor:
-    """x[places]; on a CPU by numpy, which takes a fifth of torch's time where what is taken are blocks."""
-    if x.device.type != "cpu":
-        return x[places]
-    return torch.from_numpy(x.numpy()[tuple(place.numpy() for place in places)])
-
-
 def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
     """The frame as the vectors move it, (B, T, C, H, W), float32.
 
@@ -210,80 +177,18 @@ def _blended(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     return found.view(B, frames, C, H, W)
 
 
-class _Cells:
-    """A frame, (C, H, W), of which cells can be cut wherever their vectors point, with half a cell around.
-    reach: pixels that none of these is longer than."""
-
-    SIDE = 2 * CELL
-    STRIP = 48  # rows that are filtered at a time
-
-    def __init__(self, frame_CHW: Tensor, reach: int) -> None:
-        self._edge = reach + CELL + CELL // 2 + 1  # a cell beyond the frame, what is around it, one step
-        C, H, W = frame_CHW.shape
-        more = self._edge - BEYOND
-        tall, wide = H + 2 * BEYOND, W + 2 * BEYOND
-        planes = frame_CHW.new_empty(4, tall + 2 * more, wide + 2 * more, C)
-        rows = planes[:, more : more + tall]
-        bordered = _with_border(frame_CHW[None])[0].permute(1, 2, 0)
-        for top in range(0, tall, self.STRIP):
-            found = _planes(bordered[top : top + self.STRIP + _TAPS - 1], 0, 1)
-            for plane, strip in zip(rows[:, top : top + self.STRIP], found, strict=True):
-                plane[:, more : more + wide] = strip
-        rows[:, :, :more] = rows[:, :, more : more + 1]
-        rows[:, :, more + wide :] = rows[:, :, more + wide - 1 : more + wide]
-        planes[:, :more] = rows[:, :1]
-        planes[:, more + tall :] = rows[:, -1:]
-        P, tall, wide, _ = planes.shape
-        size = (P, tall - self.SIDE + 1, wide - self.SIDE + 1, self.SIDE, self.SIDE * C)
-        self._anywhere = planes.as_strided(size, (tall * wide * C, wide * C, C, wide * C, 1))
-
-    def cut(self, down_w: Tensor, right_w: Tensor) -> Tensor:
-        """(w, SIDE, SIDE * C): of the cells whose surroundings begin so many half pixels from the frame's
-        corner."""
-        plane = 2 * (down_w % 2) + right_w % 2
-        return gathered(self._anywhere, plane, down_w // 2 + self._edge, right_w // 2 + self._edge)
-
-    def between(self, down_w: Tensor, right_w: Tensor, part_w2: Tensor) -> Tensor:
-        """The same, a part of a half pixel further on."""
-        below, beside = part_w2[..., None, None].unbind(1)
-        x = self._beside(down_w, right_w, beside)
-        return torch.lerp(x, self._beside(down_w + 1, right_w, beside), below) if below.any() else x
-
-    def _beside(self, down_w: Tensor, right_w: Tensor, part_w11: Tensor) -> Tensor:
-        x = self.cut(down_w, right_w)
-        return torch.lerp(x, self.cut(down_w, right_w + 1), part_w11) if part_w11.any() else x
-
-
 def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
-    """`compensate` cell by cell: each is cut out, weighted and added, a row of cells at a time, so that what
-    is worked on stays in a CPU's caches."""
-    _, C, H, W = frame_BCHW.shape
-    B, T = moves_BThw2.shape[:2]
-    moves = F.pad(moves_BThw2.flatten(0, 1).permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
-    h, w = moves.shape[2:]
-    moves = moves.permute(0, 2, 3, 1).reshape(B, T, h, w, 2)
-    steps = moves * 2
-    whole = steps.floor()
-    part, whole = steps - whole, whole.long()
-    reach = int(moves.abs().max().ceil())
-    far = (torch.arange(CELL) + 0.5) / CELL
-    tent = torch.cat([far, 1 - far])
-    share = (tent[:, None] * tent).repeat_interleave(C, 1)
-    start = CELL + CELL // 2
-    columns = 2 * (CELL * torch.arange(w) - start)
-    found = torch.zeros(B, T, (h + 1) * CELL, w + 1, CELL * C)
+    """`compensate` cell by cell, for tensors on a CPU and without a gradient."""
+    B, C, H, W = frame_BCHW.shape
+    T = moves_BThw2.shape[1]
+    found = torch.zeros(B, T, H, W * C)
     for clip, frame in enumerate(frame_BCHW):
-        cells = _Cells(frame, reach)
-        for number, row in product(range(T), range(h)):
-            here = whole[clip, number, row]
-            down, right = 2 * (CELL * row - start) + here[:, 0], columns + here[:, 1]
-            x = cells.between(down, right, part[clip, number, row]).mul_(share)
-            halves = x.view(w, 2 * CELL, 2, CELL * C).transpose(0, 1)
-            rows = found[clip, number, CELL * row : CELL * (row + 2)]
-            rows[:, :-1] += halves[:, :, 0]
-            rows[:, 1:] += halves[:, :, 1]
-    pixels = found.view(B, T, (h + 1) * CELL, (w + 1) * CELL, C)
-    return pixels[:, :, start : start + H, start : start + W].permute(0, 1, 4, 2, 3)
+        planes = np.empty((4, H + 2 * BEYOND, (W + 2 * BEYOND) * C), np.float32)
+        kernels.half_pixels(frame.permute(1, 2, 0).contiguous().numpy(), BEYOND, planes)
+        for number in range(T):
+            moves_hw2 = moves_BThw2[clip, number].numpy()
+            kernels.lay(planes, BEYOND, moves_hw2, CELL, C, found[clip, number].numpy())
+    return found.view(B, T, H, W, C).permute(0, 1, 4, 2, 3)
 
 
 def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:

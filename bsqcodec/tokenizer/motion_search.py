@@ -12,15 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsqcodec.tokenizer import search_kernels as kernels
 from bsqcodec.tokenizer.config import CELL
+from bsqcodec.tokenizer.kernels import half_pixels as half_planes
 from bsqcodec.tokenizer.motion import (
     BEYOND,
-    gathered,
     half_pixels,
     medians,
     quarter_pixels,
@@ -48,9 +51,6 @@ CODED_ROUNDS = 2
 CODED_SHARE = 0.5
 """What those count as: half, by J on held-out clips, as the prior takes much of them back."""
 
-_AT_ONCE = {"cpu": 256}
-"""Cells compared in one go: on a CPU what they need stays in the caches; elsewhere all of them."""
-
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
 _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
@@ -72,7 +72,10 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
         found = []
         for anchor in range(searched):
             frame = _luma(frames_BTCHW[:, (anchor + 1) * T // searched - 1].float())
-            vectors = _Anchor(past, frame, cost[:, None, None]).search(line)
+            if frame.device.type == "cpu":
+                vectors = _compiled_search(past, frame, cost, line)
+            else:
+                vectors = _Anchor(past, frame, cost[:, None, None]).search(line)
             line, last = 2 * vectors - last, vectors
             found.append(vectors)
         for _ in range(anchors - searched):
@@ -93,24 +96,51 @@ class _Past:
         self._before, self.steps = before_BHW, steps
         self.reach = 2 * REACH // steps
         self.coarsest = _reduced(before_BHW, COARSEST)
-        self._anywhere: dict[int, Tensor] = {}
+        self._planes: dict[int, Tensor] = {}
 
-    def anywhere(self, reduction: int, edge: int) -> Tensor:
-        """Cells of the frame, reduced so, wherever a vector points: (B, P, rows, columns, cell, cell), where
-        rows and columns begin `edge` pixels beyond the border. P: a plane for every place between pixels, so
-        that what a vector points at lies side by side in one of them."""
-        if reduction not in self._anywhere:
-            before = _reduced(self._before, reduction)[:, None]
-            planes, there = before, 0
-            if reduction == 1:
-                planes = (half_pixels if self.steps == 2 else quarter_pixels)(before)[:, 0]
-                there = BEYOND
-            planes = F.pad(planes, (edge - there, edge + 1 - there) * 2, mode="replicate").contiguous()
-            B, P, tall, wide = planes.shape
-            cell, area = CELL // reduction, tall * wide
-            size = (B, P, tall - cell + 1, wide - cell + 1, cell, cell)
-            self._anywhere[reduction] = planes.as_strided(size, (P * area, area, wide, 1, wide, 1))
-        return self._anywhere[reduction]
+    def planes(self, reduction: int, edge: int) -> Tensor:
+        """The frame, reduced so, (B, P, H + 2 * edge + 1, W + 2 * edge + 1), which begins `edge` pixels
+        beyond the border. P: a plane for every place between pixels, so that what a vector points at lies
+        side by side in one of them."""
+        if reduction not in self._planes:
+            before = _reduced(self._before, reduction)
+            if reduction == 1 and before.device.type == "cpu":
+                self._planes[reduction] = self._compiled_planes(edge)
+            else:
+                planes, there = before[:, None], 0
+                if reduction == 1:
+                    planes = (half_pixels if self.steps == 2 else quarter_pixels)(planes)[:, 0]
+                    there = BEYOND
+                planes = F.pad(planes, (edge - there, edge + 1 - there) * 2, mode="replicate")
+                self._planes[reduction] = planes.contiguous()
+        return self._planes[reduction]
+
+    def _compiled_planes(self, edge: int) -> Tensor:
+        B, H, W = self._before.shape
+        halves = torch.empty(4, H + 2 * BEYOND, W + 2 * BEYOND)
+        planes = torch.empty(B, self.steps**2, H + 2 * edge + 1, W + 2 * edge + 1)
+        for frame, found in zip(self._before, planes, strict=True):
+            half_planes(frame[..., None].contiguous().numpy(), BEYOND, halves.numpy())
+            kernels.finer_planes(halves.numpy(), self.steps, edge - BEYOND, found.numpy())
+        return planes
+
+
+class _Scale(NamedTuple):
+    """How a cell is compared at a reduction. cell: its side. steps: of a vector in a pixel. area: pixels that
+    one stands for. limit: the longest vector along an axis, in steps. edge: pixels that this goes beyond the
+    frame."""
+
+    cell: int
+    steps: int
+    area: int
+    limit: int
+    edge: int
+
+    @staticmethod
+    def of(past: _Past, reduction: int) -> _Scale:
+        steps = past.steps if reduction == 1 else 1
+        limit = past.reach * steps // reduction
+        return _Scale(CELL // reduction, steps, reduction**2, limit, -(-limit // steps))
 
 
 class _Anchor:
@@ -240,41 +270,73 @@ def _coded(vectors_Bhw2: Tensor, line_Bhw2: Tensor, own_Bhw: Tensor) -> Callable
     return bits
 
 
+def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: Tensor) -> Tensor:
+    """What `_Anchor.search` finds, clip by clip."""
+    B, H, W = frame_BHW.shape
+    lines = line_Bhw2.expand(B, H // CELL, W // CELL, 2).contiguous().numpy()
+    reduced = {factor: _reduced(frame_BHW, factor).contiguous() for factor in (COARSEST, 4, 2, 1)}
+    found = torch.empty(lines.shape, dtype=torch.int64)
+    for clip, (cost, line) in enumerate(zip(cost_B.tolist(), lines, strict=True)):
+        before, frame = past.coarsest[clip].numpy(), reduced[COARSEST][clip].numpy()
+        reach, steps = past.reach // COARSEST, COARSEST * past.steps
+        vectors = kernels.coarsest(before, frame, CELL // COARSEST, reach, steps, cost)
+        everywhere = np.ones(vectors.shape[:2], np.bool_)
+        for reduction in (4, 2):
+            scale = _Scale.of(past, reduction)
+            at = (past.planes(reduction, scale.edge)[clip].numpy(), reduced[reduction][clip].numpy(), scale)
+            vectors = 2 * vectors
+            around = kernels.neighbours(vectors)
+            choices = kernels.stepped(vectors, 1, around)
+            vectors = kernels.refined(*at, vectors, choices, around, line, 0.0, everywhere)
+        vectors = 2 * past.steps * vectors
+        scale = _Scale.of(past, 1)
+        at = (past.planes(1, scale.edge)[clip].numpy(), reduced[1][clip].numpy(), scale)
+        start = np.stack([np.zeros_like(line), line], 2)
+        choices = kernels.stepped(vectors, past.steps, start)
+        around = kernels.neighbours(vectors - line)
+        vectors = kernels.refined(*at, vectors, choices, around, line, cost, everywhere)
+        asked = everywhere
+        for _ in range(ROUNDS):
+            around = kernels.neighbours(vectors - line)
+            choices = kernels.stepped(vectors, 1, around + line[:, :, None])
+            before, vectors = vectors, kernels.refined(*at, vectors, choices, around, line, cost, asked)
+            asked = kernels.touched(before, vectors)
+        asked = everywhere
+        for _ in range(CODED_ROUNDS):
+            before = vectors.copy()
+            kernels.settle(*at, vectors, line, CODED_SHARE * cost, asked)
+            asked = kernels.touched(before, vectors)
+        found[clip] = torch.from_numpy(vectors)
+    return found
+
+
 class _Errors:
     """Squared differences of cells from where their vectors point, both frames reduced so, as if they were
-    not.
-
-    limit: the longest vector along an axis, in steps.
-    """
+    not."""
 
     def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int) -> None:
-        frame, scale = _reduced(frame_BHW, reduction), past.steps if reduction == 1 else 1
+        frame, scale = _reduced(frame_BHW, reduction), _Scale.of(past, reduction)
         B, H, W = frame.shape
-        cell = CELL // reduction
+        cell = scale.cell
         self._grid = (H // cell, W // cell)
         self._frame = frame.view(B, H // cell, cell, W // cell, cell).transpose(2, 3).reshape(-1, cell**2)
-        self._cell, self._scale, self._area = cell, scale, reduction**2
-        self.limit = past.reach * scale // reduction
-        self._edge = -(-self.limit // scale)
-        self._anywhere = past.anywhere(reduction, self._edge)
+        self._scale, self.limit = scale, scale.limit
+        planes = past.planes(reduction, scale.edge)
+        B, P, tall, wide = planes.shape
+        size, area = (B, P, tall - cell + 1, wide - cell + 1, cell, cell), tall * wide
+        self._anywhere = planes.as_strided(size, (P * area, area, wide, 1, wide, 1))
 
     def __call__(self, vectors_N2: Tensor, own_N: Tensor) -> Tensor:
         """(N,), for vectors no longer than `limit`. own: number of each one's cell, clip by clip, row by
         row."""
+        cell, steps, area, _, edge = self._scale
         down, right = vectors_N2.unbind(-1)
         h, w = self._grid
-        plane = (down % self._scale) * self._scale + right % self._scale
-        top = self._cell * (own_N // w % h) + self._edge + down // self._scale
-        left = self._cell * (own_N % w) + self._edge + right // self._scale
-        found = self._frame.new_empty(len(own_N))
-        count = _AT_ONCE.get(own_N.device.type, len(own_N)) or 1
-        for start in range(0, len(own_N), count):
-            some = slice(start, start + count)
-            own = own_N[some]
-            there = gathered(self._anywhere, own // (h * w), plane[some], top[some], left[some]).flatten(1)
-            there.sub_(self._frame.index_select(0, own))
-            torch.sum(there.square_(), -1, out=found[some])
-        return found.mul_(self._area)
+        plane = (down % steps) * steps + right % steps
+        top = cell * (own_N // w % h) + edge + down // steps
+        left = cell * (own_N % w) + edge + right // steps
+        there = self._anywhere[own_N // (h * w), plane, top, left].flatten(1)
+        return there.sub_(self._frame[own_N]).square_().sum(-1).mul_(area)
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:

@@ -8,6 +8,7 @@ from prior_samples import TINY, random_tensors, random_tokens, shapes_of
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.prior import Carrier, LevelPriorConfig, Prior, PriorCoder, PriorConfig
+from bsqcodec.prior.integer import Operators
 from bsqcodec.prior.model import Previous
 from bsqcodec.prior.order import signs
 
@@ -51,6 +52,15 @@ def test_carriers_agree(carrier: Carrier, config: PriorConfig, rows: int, column
     other = counts(Prior(config, tensors, carrier=carrier), BlockKind.KEY, [tokens], None, [350])
     assert all(a.equal(b) for a, b in zip(exact, other, strict=True))
     assert min(float(level.float().std()) for level in exact) > 1000
+
+
+@pytest.mark.parametrize("carrier", list(Carrier))
+def test_compiled_operators_change_nothing(carrier: Carrier) -> None:
+    tensors, tokens = random_tensors(WIDE), block(WIDE, 37, 22, 1)
+    prior = Prior(WIDE, tensors, carrier=carrier)
+    plain = Prior(WIDE, tensors, carrier=carrier, operators=Operators())
+    found = [counts(one, BlockKind.TUBE, [tokens], block(WIDE, 37, 22, 2), [350]) for one in (prior, plain)]
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("carrier", list(Carrier))

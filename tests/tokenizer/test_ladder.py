@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import ModelError
-from bsqcodec.pixels import pad
 from bsqcodec.tokenizer import motion
 from bsqcodec.tokenizer.config import PRESETS, LevelConfig, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder, Memory
@@ -34,8 +33,9 @@ LADDER = random_ladder()
 
 
 def frames(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Tensor:
-    x = torch.rand(1, count, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    return pad(x, CONFIG.padded(height), CONFIG.padded(width))
+    x = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    more = (0, CONFIG.padded(width) - width, 0, CONFIG.padded(height) - height)
+    return torch.nn.functional.pad(x, more, mode="replicate")[None]
 
 
 def code_clip(x: torch.Tensor) -> tuple[list[list[torch.Tensor]], list[torch.Tensor]]:

@@ -183,6 +183,32 @@ def test_the_search_finds_quarters() -> None:
     assert float(right) >= 0.9
 
 
+@pytest.mark.parametrize("steps", [2, 4])
+def test_the_compiled_search_finds_what_torch_does(steps: int) -> None:
+    """Two samples, the second with another picture in a corner; costs that matter; a line that leads astray.
+    Sums are taken in another order: where two vectors are as good, one may win here and one there."""
+    before, frames = moving_view((3, -5), 2)
+    before, frames = torch.cat([before, before.flip(-1)]), torch.cat([frames, frames.flip(-1)])
+    frames[1, :, :, :40, :40] = frames[0, :, :, 40:80, 60:100]
+    past = motion_search._Past(motion_search._luma(before), steps)
+    frame, cost = motion_search._luma(frames[:, 1]), torch.tensor([1e-4, 4e-3])
+    line = torch.randint(-9, 10, (2, 6, 8, 2), generator=torch.Generator().manual_seed(0))
+    found = motion_search._compiled_search(past, frame, cost, line)
+    past = motion_search._Past(motion_search._luma(before), steps)
+    expected = motion_search._Anchor(past, frame, cost[:, None, None]).search(line)
+    assert len(found.flatten(0, 2).unique(dim=0)) > 6
+    assert float((found == expected).all(-1).float().mean()) > 0.97
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_compiled_planes_are_those_of_torch(steps: int) -> None:
+    frame = torch.rand(2, 32, 64, generator=torch.Generator().manual_seed(0))
+    planes = motion_search._Past(frame, steps).planes(1, 12)
+    inner = {2: motion.half_pixels, 4: motion.quarter_pixels}[steps](frame[:, None])[:, 0]
+    more = 12 - motion.BEYOND
+    assert torch.allclose(planes, F.pad(inner, (more, more + 1) * 2, mode="replicate"), atol=1e-6)
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (1, -2), (-4, 7), (6, 12)])
 def test_the_search_finds_how_a_view_moves(shift: tuple[int, int]) -> None:
     before, frames = moving_view(shift)

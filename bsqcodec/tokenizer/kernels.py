@@ -1,0 +1,122 @@
+"""Parts of motion.py as loops that numba compiles, for tensors on a CPU.
+
+# C = 3 · H, W pixels · h, w cells · A anchors
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from bsqcodec.compiled import compiled
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+TAPS = 6
+NEAR, MIDDLE, FAR = np.float32(20 / 32), np.float32(-5 / 32), np.float32(1 / 32)
+
+
+@compiled
+def half_pixels(x_HWC: Floats, beyond: int, planes: Floats) -> None:
+    """See `motion.half_pixels`; planes: (4, H + 2 * beyond, (W + 2 * beyond) * C)."""
+    H, W, C = x_HWC.shape
+    tall, count = planes.shape[1], planes.shape[2]
+    bordered = np.empty((tall + TAPS - 1, count + (TAPS - 1) * C), np.float32)
+    across = np.empty((tall + TAPS - 1, count), np.float32)
+    for i in range(tall + TAPS - 1):
+        row, to = x_HWC[min(max(i - beyond - 2, 0), H - 1)], bordered[i]
+        for j in range(W + 2 * beyond + TAPS - 1):
+            column = min(max(j - beyond - 2, 0), W - 1)
+            for c in range(C):
+                to[j * C + c] = row[column, c]
+        _between(across[i], to, to[C:], to[2 * C :], to[3 * C :], to[4 * C :], to[5 * C :])
+    for i in range(tall):
+        here = bordered[i : i + TAPS, 2 * C : 2 * C + count]
+        right = across[i : i + TAPS]
+        for k in range(count):
+            planes[0, i, k], planes[1, i, k] = here[2, k], right[2, k]
+        _between(planes[2, i], here[0], here[1], here[2], here[3], here[4], here[5])
+        _between(planes[3, i], right[0], right[1], right[2], right[3], right[4], right[5])
+
+
+@compiled
+def _between(y: Floats, a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, f: Floats) -> None:
+    for k in range(y.shape[0]):
+        y[k] = NEAR * (c[k] + d[k]) + MIDDLE * (b[k] + e[k]) + FAR * (a[k] + f[k])
+
+
+@compiled
+def lay(planes: Floats, beyond: int, moves_hw2: Floats, cell: int, channels: int, y: Floats) -> None:
+    """Adds to y, (H, W * C), what `motion.compensate` makes of one frame: every cell is taken, with half a
+    cell around it, from where its vector points, weighted and added. planes: of `half_pixels`. moves: in
+    pixels."""
+    h, w, _ = moves_hw2.shape
+    H, W, C = y.shape[0], y.shape[1] // channels, channels
+    tall, wide = planes.shape[1], planes.shape[2] // C
+    side = 2 * cell
+    tent = np.empty(side, np.float32)
+    for k in range(side):
+        tent[k] = np.float32(min(k, side - 1 - k) + 0.5) / np.float32(cell)
+    share = np.empty(side * C, np.float32)
+    for k in range(side * C):
+        share[k] = tent[k // C]
+    shares = np.empty(side * C, np.float32)
+    clamped = np.empty(side * C, np.float32)
+    for r in range(-1, h + 1):
+        top = cell * r - cell // 2
+        for s in range(-1, w + 1):
+            left = cell * s - cell // 2
+            first, last = max(left, 0), min(left + side, W)
+            move = moves_hw2[min(max(r, 0), h - 1), min(max(s, 0), w - 1)]
+            down, right = np.floor(2 * move[0]), np.floor(2 * move[1])
+            below, beside = 2 * move[0] - down, 2 * move[1] - right
+            for sample in range(4):
+                y_step, x_step = sample // 2, sample % 2
+                weight = (below if y_step else 1 - below) * (beside if x_step else 1 - beside)
+                if weight == 0:
+                    continue
+                rows, columns = int(down) + y_step, int(right) + x_step
+                plane = planes[2 * (rows % 2) + columns % 2]
+                row_step, start = rows // 2 + beyond, first + columns // 2 + beyond
+                inside = start >= 0 and start + last - first <= wide
+                for i in range(max(top, 0), min(top + side, H)):
+                    source = plane[min(max(i + row_step, 0), tall - 1)]
+                    part = np.float32(weight * tent[i - top])
+                    for k in range((last - first) * C):
+                        shares[k] = part * share[(first - left) * C + k]
+                    if inside:
+                        x = source[start * C : (start + last - first) * C]
+                    else:
+                        for j in range(last - first):
+                            column = min(max(start + j, 0), wide - 1)
+                            for c in range(C):
+                                clamped[j * C + c] = source[column * C + c]
+                        x = clamped[: (last - first) * C]
+                    to = y[i, first * C : last * C]
+                    for k in range(to.shape[0]):
+                        to[k] += shares[k] * x[k]
+
+
+@compiled
+def undo(residuals_hwA: Integers, vectors_hwA: Integers) -> None:
+    """One component of all vectors from their residuals (see motion.py)."""
+    h, w, anchors = residuals_hwA.shape
+    off = np.zeros((h, w), np.int64)
+    for a in range(anchors):
+        for i in range(h):
+            for j in range(w):
+                line = 2 * vectors_hwA[i, j, a - 1] if a else 0
+                if a > 1:
+                    line -= vectors_hwA[i, j, a - 2]
+                left = off[i, j - 1] if j else 0
+                if i == 0:
+                    guess = left
+                elif j == 0 or j == w - 1:
+                    guess = off[i - 1, j]
+                else:
+                    above, corner = off[i - 1, j], off[i - 1, j + 1]
+                    guess = max(min(left, above), min(max(left, above), corner))
+                vector = (line + guess + residuals_hwA[i, j, a] + 128) % 256 - 128
+                vectors_hwA[i, j, a] = vector
+                off[i, j] = vector - line

@@ -1,0 +1,260 @@
+"""The steps of motion_search.py for one anchor of one clip, as loops that numba compiles, for CPUs.
+
+# h, w cells · H, W pixels · P places in a pixel
+
+Cells are asked in turn where the torch version asks all at once; what is compared is the same. `scale`, a
+`Scale` of motion_search.py as numbers: pixels along a side of a cell, steps of a vector in a pixel, how many
+pixels one of the reduced frame stands for, the longest vector in steps, and how far planes go beyond.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bsqcodec.compiled import compiled
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Scale = tuple[int, int, int, int, int]
+
+_FAR = np.arange(2048)
+BITS = (2 * np.log2(1 + _FAR) + 0.7 * (_FAR > 0)).astype(np.float32)
+"""What a component of a vector costs, about, that is so far off its guess."""
+
+HALF = np.float32(0.5)
+AROUND = np.array([(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column])
+BESIDE = np.array(((-1, 0), (1, 0), (0, -1), (0, 1)))
+GUESSED = np.array(((0, 0), (0, 1), (1, 0), (1, -1)))
+"""From a cell to those whose code its vector is part of: its own and those that are guessed by it."""
+
+
+@compiled
+def finer_planes(halves: Floats, steps: int, more: int, planes: Floats) -> None:
+    """See `_Past.planes`: of halves, (4, H, W), planes for `steps` places in a pixel along each
+    axis, 2 or 4, with `more` rows and columns before and, one more, behind; (steps**2, H', W')."""
+    W = halves.shape[2]
+    wide = planes.shape[2]
+    for p in range(steps * steps):
+        down, right = (p // steps) * 4 // steps, (p % steps) * 4 // steps  # in quarters
+        for i in range(planes.shape[1]):
+            y = planes[p, i]
+            here = _half_row(halves, 2 * (i - more) + down // 2, right // 2)
+            beside = _half_row(halves, 2 * (i - more) + down // 2, right // 2 + right % 2)
+            below = _half_row(halves, 2 * (i - more) + down // 2 + down % 2, right // 2)
+            both = _half_row(halves, 2 * (i - more) + down // 2 + down % 2, right // 2 + right % 2)
+            on = int(right == 3)  # the place beside is in the next pixel
+            for j in range(W - on):
+                k = j + on
+                y[more + j] = HALF * (HALF * (here[j] + below[j]) + HALF * (beside[k] + both[k]))
+            for j in range(more):
+                y[j] = y[more]
+            for j in range(more + W - on, wide):
+                y[j] = HALF * (here[W - 1] + below[W - 1])
+
+
+@compiled
+def _half_row(halves: Floats, down: int, right: int) -> Any:
+    """The row of a place counted in half pixels, or the border's."""
+    return halves[2 * (down % 2) + right % 2, min(max(down // 2, 0), halves.shape[1] - 1)]
+
+
+@compiled
+def coarsest(before_HW: Floats, frame_HW: Floats, side: int, reach: int, steps: int, cost: float) -> Integers:
+    """See `_Anchor._coarsest`. side: of a cell. steps: of a vector in a pixel of these frames."""
+    H, W = frame_HW.shape
+    h, w = H // side, W // side
+    best = np.full((h, w), np.inf, np.float32)
+    vectors = np.zeros((h, w, 2), np.int64)
+    errors = np.empty((h, w), np.float32)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            errors.fill(0)
+            for i in range(H):
+                there, here = before_HW[min(max(i + down, 0), H - 1)], frame_HW[i]
+                for j in range(W):
+                    difference = there[min(max(j + right, 0), W - 1)] - here[j]
+                    errors[i // side, j // side] += difference * difference
+            bits = np.log2((1 + steps * abs(down)) * (1.0 + steps * abs(right)))
+            for i in range(h):
+                for j in range(w):
+                    total, count = np.float32(0), 0
+                    for row in range(max(i - 1, 0), min(i + 2, h)):
+                        for column in range(max(j - 1, 0), min(j + 2, w)):
+                            total += errors[row, column]
+                            count += 1
+                    found = np.float32(total * 256 / (count * side**2) + cost * bits)
+                    if found < best[i, j]:
+                        best[i, j] = found
+                        vectors[i, j, 0], vectors[i, j, 1] = down, right
+    return vectors
+
+
+@compiled
+def error(planes: Floats, frame: Floats, scale: Scale, i: int, j: int, down: int, right: int) -> Any:
+    """See `_Errors`: of one cell and one vector."""
+    cell, steps, area, _, edge = scale
+    plane = planes[(down % steps) * steps + right % steps]
+    top, left = cell * i + edge + down // steps, cell * j + edge + right // steps
+    total = np.float32(0)
+    for row in range(cell):
+        there, here = plane[top + row, left : left + cell], frame[cell * i + row, cell * j : cell * (j + 1)]
+        for k in range(cell):
+            difference = there[k] - here[k]
+            total += difference * difference
+    return total * area
+
+
+@compiled
+def refined(
+    planes: Floats, frame: Floats, scale: Scale, vectors: Integers, choices: Integers, around: Integers,
+    line: Integers, cost: float, open_hw: Flags,
+) -> Integers:  # fmt: skip
+    """Of every open cell the vector or the one of its choices, (h, w, K, 2), that costs least. around: what
+    the cells beside each are off their lines, (h, w, 4, 2), which its own is compared with."""
+    h, w, count, _ = choices.shape
+    found = np.empty_like(vectors)
+    limit = scale[3]
+    for i in range(h):
+        for j in range(w):
+            best = np.inf
+            own_down, own_right = vectors[i, j, 0], vectors[i, j, 1]
+            found[i, j, 0] = min(max(own_down, -limit), limit)
+            found[i, j, 1] = min(max(own_right, -limit), limit)
+            if not open_hw[i, j]:
+                continue
+            for k in range(-1, count):
+                down = own_down if k < 0 else choices[i, j, k, 0]
+                right = own_right if k < 0 else choices[i, j, k, 1]
+                down, right = min(max(down, -limit), limit), min(max(right, -limit), limit)
+                if k >= 0 and down == own_down and right == own_right:
+                    continue
+                total = error(planes, frame, scale, i, j, down, right)
+                if cost:
+                    bits = np.float32(0)
+                    for beside in range(4):
+                        bits += BITS[abs(down - line[i, j, 0] - around[i, j, beside, 0])]
+                        bits += BITS[abs(right - line[i, j, 1] - around[i, j, beside, 1])]
+                    total += cost * bits / 4
+                if total < best:
+                    best = total
+                    found[i, j, 0], found[i, j, 1] = down, right
+    return found
+
+
+@compiled
+def stepped(vectors: Integers, step: int, others: Integers) -> Integers:
+    """Choices: one step away in all eight directions, and others, (h, w, K, 2)."""
+    h, w, count, _ = others.shape
+    choices = np.empty((h, w, 8 + count, 2), np.int64)
+    for i in range(h):
+        for j in range(w):
+            for part in range(2):
+                for way in range(8):
+                    choices[i, j, way, part] = vectors[i, j, part] + step * AROUND[way, part]
+                for k in range(count):
+                    choices[i, j, 8 + k, part] = others[i, j, k, part]
+    return choices
+
+
+@compiled
+def neighbours(vectors: Integers) -> Integers:
+    """What the cells above, below, to the left and to the right of each have, (h, w, 4, 2); at a border its
+    own."""
+    h, w, _ = vectors.shape
+    found = np.empty((h, w, 4, 2), np.int64)
+    for i in range(h):
+        for j in range(w):
+            for k in range(4):
+                row, column = i + BESIDE[k, 0], j + BESIDE[k, 1]
+                for part in range(2):
+                    found[i, j, k, part] = vectors[min(max(row, 0), h - 1), min(max(column, 0), w - 1), part]
+    return found
+
+
+@compiled
+def touched(one: Integers, other: Integers) -> Flags:
+    """The cells that differ and those beside them; to the others nothing new can be said."""
+    h, w, _ = one.shape
+    found = np.zeros((h, w), np.bool_)
+    for i in range(h):
+        for j in range(w):
+            if one[i, j, 0] != other[i, j, 0] or one[i, j, 1] != other[i, j, 1]:
+                found[i, j] = True
+                for k in range(4):
+                    row, column = i + BESIDE[k, 0], j + BESIDE[k, 1]
+                    found[min(max(row, 0), h - 1), min(max(column, 0), w - 1)] = True
+    return found
+
+
+@compiled
+def settle(
+    planes: Floats, frame: Floats, scale: Scale, vectors: Integers, line: Integers, cost: float,
+    open_hw: Flags,
+) -> None:  # fmt: skip
+    """One comparison by the bits of the code, in place: vectors give way to what is around them, or to the
+    code's own guess, where that costs less. cost: of a bit of the code."""
+    h, w, _ = vectors.shape
+    limit = scale[3]
+    off = np.empty_like(vectors)
+    for i in range(h):
+        for j in range(w):
+            for part in range(2):
+                off[i, j, part] = vectors[i, j, part] - line[i, j, part]
+    guesses = np.empty((5, 2), np.int64)
+    # Of none of the cells in one of these sets does the code's cost depend on another of it.
+    for start in range(6):
+        for i in range(start // 3, h, 2):
+            for j in range(start % 3, w, 3):
+                if not open_hw[i, j]:
+                    continue
+                for k in range(4):
+                    row, column = i + BESIDE[k, 0], j + BESIDE[k, 1]
+                    for part in range(2):
+                        guesses[k, part] = off[min(max(row, 0), h - 1), min(max(column, 0), w - 1), part]
+                for part in range(2):
+                    guesses[4, part] = guess(off, i, j, part)
+                own_down, own_right = vectors[i, j, 0], vectors[i, j, 1]
+                best_down, best_right, best = own_down, own_right, np.inf
+                for k in range(-1, 5):
+                    down = own_down if k < 0 else line[i, j, 0] + guesses[k, 0]
+                    right = own_right if k < 0 else line[i, j, 1] + guesses[k, 1]
+                    down, right = min(max(down, -limit), limit), min(max(right, -limit), limit)
+                    if k >= 0 and down == own_down and right == own_right:
+                        continue
+                    off[i, j, 0], off[i, j, 1] = down - line[i, j, 0], right - line[i, j, 1]
+                    bits = np.float32(0)
+                    for place in range(4):
+                        bits += spent(off, i + GUESSED[place, 0], j + GUESSED[place, 1])
+                    total = error(planes, frame, scale, i, j, down, right) + cost * bits
+                    if total < best:
+                        best_down, best_right, best = down, right, total
+                vectors[i, j, 0], vectors[i, j, 1] = best_down, best_right
+                off[i, j, 0], off[i, j, 1] = best_down - line[i, j, 0], best_right - line[i, j, 1]
+
+
+@compiled
+def guess(off: Integers, i: int, j: int, component: int) -> Any:
+    """The code's own (see motion.py)."""
+    left = off[i, j - 1, component] if j else 0
+    if i == 0:
+        return left
+    above = off[i - 1, j, component]
+    if j == 0 or j == off.shape[1] - 1:
+        return above
+    return max(min(left, above), min(max(left, above), off[i - 1, j + 1, component]))
+
+
+@compiled
+def spent(off: Integers, i: int, j: int) -> Any:
+    """Bits of a cell's code, about; none outside the frame."""
+    h, w, _ = off.shape
+    total = np.float32(0)
+    if 0 <= i < h and 0 <= j < w:
+        for component in range(2):
+            residual = (off[i, j, component] - guess(off, i, j, component) + 128) % 256 - 128
+            total += BITS[abs(residual)]
+    return total
