@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import FormatError
-from bsqcodec.prior import kernels, order
+from bsqcodec.prior import order
 from bsqcodec.prior.config import CHUNK, PriorConfig
 from bsqcodec.prior.model import Previous, Prior
 from bsqcodec.prior.range_coder import (
@@ -224,6 +224,8 @@ class PriorCoder:
         self, kind: BlockKind, level: int, states_NH: Tensor, decoder: LevelDecoder
     ) -> np.ndarray:
         """N x L bits."""
+        from bsqcodec.prior import kernels  # where one trains numba may be missing
+
         head = self.prior.net_head(kind, level)
         size = states_NH.shape[0]
         bits_LN = np.empty((head.bits, size), np.uint8)

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bsqcodec.tokenizer import kernels
 from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
 
 BEYOND = 3
@@ -60,6 +59,8 @@ def to_bits(vectors_BhwA2: Tensor) -> Tensor:
 
 def from_bits(bits_BhwL: Tensor) -> Tensor:
     """The vectors (B, h, w, A, 2), int64; the inverse of `to_bits`. Any bits are some vectors."""
+    from bsqcodec.tokenizer import kernels  # where one trains numba may be missing
+
     B, h, w, L = bits_BhwL.shape
     weights = torch.tensor([8, 4, 2, 1], device=bits_BhwL.device)
     codes = (bits_BhwL.long().view(B, h, w, L // ANCHOR_BITS, 2, 2, 4) * weights).sum(-1)
@@ -179,6 +180,8 @@ def _blended(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
 
 def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     """`compensate` cell by cell, for tensors on a CPU and without a gradient."""
+    from bsqcodec.tokenizer import kernels
+
     B, C, H, W = frame_BCHW.shape
     T = moves_BThw2.shape[1]
     found = torch.zeros(B, T, H, W * C)

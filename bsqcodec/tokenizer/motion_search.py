@@ -19,9 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bsqcodec.tokenizer import search_kernels as kernels
 from bsqcodec.tokenizer.config import CELL
-from bsqcodec.tokenizer.kernels import half_pixels as half_planes
 from bsqcodec.tokenizer.motion import (
     BEYOND,
     half_pixels,
@@ -116,12 +114,14 @@ class _Past:
         return self._planes[reduction]
 
     def _compiled_planes(self, edge: int) -> Tensor:
+        from bsqcodec.tokenizer import kernels, search_kernels  # where one trains numba may be missing
+
         B, H, W = self._before.shape
         halves = torch.empty(4, H + 2 * BEYOND, W + 2 * BEYOND)
         planes = torch.empty(B, self.steps**2, H + 2 * edge + 1, W + 2 * edge + 1)
         for frame, found in zip(self._before, planes, strict=True):
-            half_planes(frame[..., None].contiguous().numpy(), BEYOND, halves.numpy())
-            kernels.finer_planes(halves.numpy(), self.steps, edge - BEYOND, found.numpy())
+            kernels.half_pixels(frame[..., None].contiguous().numpy(), BEYOND, halves.numpy())
+            search_kernels.finer_planes(halves.numpy(), self.steps, edge - BEYOND, found.numpy())
         return planes
 
 
@@ -272,6 +272,8 @@ def _coded(vectors_Bhw2: Tensor, line_Bhw2: Tensor, own_Bhw: Tensor) -> Callable
 
 def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: Tensor) -> Tensor:
     """What `_Anchor.search` finds, clip by clip."""
+    from bsqcodec.tokenizer import search_kernels as kernels
+
     B, H, W = frame_BHW.shape
     lines = line_Bhw2.expand(B, H // CELL, W // CELL, 2).contiguous().numpy()
     reduced = {factor: _reduced(frame_BHW, factor).contiguous() for factor in (COARSEST, 4, 2, 1)}

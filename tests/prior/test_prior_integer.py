@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsqcodec.prior.integer import Carrier, CompiledOperators, Linear, Matrix, Operators, multiplier
+from bsqcodec.prior.compiled_operators import CompiledOperators
+from bsqcodec.prior.integer import Carrier, Linear, Matrix, Operators, multiplier
 from bsqcodec.prior.windows import Tiling, relative_positions
 
 CARRIERS = list(Carrier)

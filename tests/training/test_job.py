@@ -122,3 +122,14 @@ def test_the_script(data: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(tmp_path / "out" / "report.md")
     assert (tmp_path / "out" / "model.prior.safetensors").is_file()
+
+
+def test_numba_is_asked_for_on_cpus_alone() -> None:
+    """It is not among the packages that training/README.md takes to an accelerator."""
+    lines = (
+        "import sys; sys.modules['numba'] = None",
+        "import torch, bsqtrain.job, bsqtrain.stages, bsqtrain.tokens",
+        "from bsqcodec.prior.integer import Operators",
+        "assert type(Operators.pick(torch.device('cuda'))) is Operators",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True)
