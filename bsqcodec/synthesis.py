@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import is_
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -26,9 +27,12 @@ from bsqcodec.rdo import Search
 from bsqcodec.repeats import cell_errors, stands_still
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
-from bsqcodec.tokenizer.ladder import Memory, log_lambdas
+from bsqcodec.tokenizer.ladder import BlockOutput, Memory, log_lambdas
 
 Tokens = list[npt.NDArray[np.uint8]]
+
+MOST_TRIED_PIXELS = 1 << 22
+"""Of frames in tubes that were tried: what was found of larger ones is not kept, it takes too much memory."""
 
 
 class BlockTokenizer(Protocol):
@@ -112,6 +116,16 @@ class _State(NamedTuple):
     errors: Tensor | None
 
 
+class _Tried(NamedTuple):
+    """A tube that was analysed to see what its length costs."""
+
+    frames: Sequence[Pixels]
+    rate: int
+    levels: int
+    before: Memory
+    out: BlockOutput
+
+
 def _last_distortion(y_TCHW: Tensor, x_TCHW: Tensor) -> float:
     """Of the last frame, large ones at half their size: a quarter of the time."""
     y_1CHW, x_1CHW = y_TCHW[-1:], x_TCHW[-1:]
@@ -137,6 +151,7 @@ class LadderTokenizer:
         self.judging = False
         self.judgement = Judgement(0.0, 0.0)
         self._shown_TCHW: Tensor | None = None  # of the block that was analysed last
+        self._tried: list[_Tried] = []  # in this GOP
 
     @property
     def most_frames(self) -> int:
@@ -151,6 +166,7 @@ class LadderTokenizer:
     def forget(self) -> None:
         """A new GOP begins."""
         self._state = self._state_before = _State(None, None)
+        self._tried = []
 
     def take_back(self) -> None:
         """The block that was analysed last is not coded after all: all is as before it."""
@@ -177,11 +193,13 @@ class LadderTokenizer:
         """See BlockTokenizer."""
         x = self._padded(frames)
         height, width, _ = frames[0].shape
-        with torch.no_grad(), half_precision(self._device):
-            out = self._ladder(
-                kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, levels=levels,
-                synthesise=keep_memory and not effort, rated=self.judging,
-            )  # fmt: skip
+        out = None if effort else self._known(frames, rate, levels)
+        if out is None:
+            with torch.no_grad(), half_precision(self._device):
+                out = self._ladder(
+                    kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, levels=levels,
+                    synthesise=keep_memory and not effort, rated=self.judging,
+                )  # fmt: skip
         bits = out.bits
         if effort:
             search = Search(
@@ -217,18 +235,33 @@ class LadderTokenizer:
             return None
         return Judgement(_last_distortion(y_TCHW, x_TCHW), 0.0)
 
+    def _known(self, frames: Sequence[Pixels], rate: int, levels: int) -> BlockOutput | None:
+        """What the ladder makes of a tube of these frames here, where that was tried."""
+        for tried in self._tried:
+            same = len(tried.frames) == len(frames) and all(map(is_, tried.frames, frames))
+            if tried.before is self._state.memory and same and (tried.rate, tried.levels) == (rate, levels):
+                self._tried = [
+                    other for other in self._tried if len(other.frames) == len(frames) and other is not tried
+                ]
+                return tried.out
+        return None
+
     @torch.no_grad()
     def cost_of_tubes(self, frames: Sequence[Pixels], length: int, rate: int, levels: int) -> float:
         """J per frame of these frames in tubes of that length, all frames counted; after a block that kept
-        its memory, which stays."""
+        its memory, which stays. `analyse` will not work again on those of them that it comes to."""
         height, width, _ = frames[0].shape
         memory, total = self._state.memory, 0.0
-        for block in torch.split(self._padded(frames), length, 1):
+        for number, block in enumerate(torch.split(self._padded(frames), length, 1)):
+            assert memory is not None
             with half_precision(self._device):
                 out = self._ladder(
                     BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory, levels=levels,
                     rated=True,
                 )  # fmt: skip
+            if len(frames) * height * width <= MOST_TRIED_PIXELS:
+                tube = frames[number * length : (number + 1) * length]
+                self._tried.append(_Tried(tube, rate, levels, memory, replace(out, points=[], soft_bits=[])))
             memory = out.memory
             x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
             lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,6 +140,39 @@ def test_what_tubes_of_a_length_cost(weights: Path) -> None:
     assert found == pytest.approx(float(np.mean(costs)), rel=1e-3)
     assert found == tokenizer.cost_of_tubes(frames[1:], 1, 300, levels)
     assert found != tokenizer.cost_of_tubes(frames[1:], 4, 300, levels)
+
+
+def test_tubes_that_were_tried_are_not_analysed_again(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But come out as if they were; others are."""
+    loaded = model.load(weights)
+    tried, plain = (LadderTokenizer(loaded, pick_device("cpu")) for _ in range(2))
+    frames, levels = list(clip(7)), len(loaded.card.tokenizer.levels)
+    for one in (tried, plain):
+        one.judging = True
+        one.analyse(BlockKind.KEY, frames[:1], 700, levels=levels)
+    for length in (4, 2):
+        tried.cost_of_tubes(frames[1:5], length, 300, levels)
+    ladder = type(tried._ladder)
+    calls: list[object] = []
+    forward = ladder.forward
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(self)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(ladder, "forward", counted)
+    for number, known in ((0, True), (1, True), (2, False)):
+        found = []
+        for one in (tried, plain):
+            calls.clear()
+            tokens = one.analyse(BlockKind.TUBE, frames[2 * number + 1 :][:2], 300, levels=levels)
+            assert len(calls) == (not known or one is plain)
+            found.append((tokens, one.judgement, one.shown()))
+        for one, other in zip(found[0][0], found[1][0], strict=True):
+            assert np.array_equal(one, other)
+        assert found[0][1] == found[1][1]
+        assert all(np.array_equal(one, other) for one, other in zip(found[0][2], found[1][2], strict=True))
+    assert not tried._tried
 
 
 def test_tubes_that_the_model_does_not_have(weights: Path) -> None:
