@@ -1,6 +1,6 @@
-"""Parts of motion.py as loops that numba compiles, for tensors on a CPU.
+"""Parts of motion.py and layers.py as loops that numba compiles, for tensors on a CPU.
 
-# C = 3 · H, W pixels · h, w cells · A anchors
+# C = 3 · H, W pixels · h, w cells · A anchors · N rows · D channels
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from bsqcodec.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Halves = npt.NDArray[np.uint16]
 
 TAPS = 6
 NEAR, MIDDLE, FAR = np.float32(20 / 32), np.float32(-5 / 32), np.float32(1 / 32)
@@ -120,3 +121,38 @@ def undo(residuals_hwA: Integers, vectors_hwA: Integers) -> None:
                 vector = (line + guess + residuals_hwA[i, j, a] + 128) % 256 - 128
                 vectors_hwA[i, j, a] = vector
                 off[i, j] = vector - line
+
+
+@compiled
+def rms_norm(x_ND: Floats, weight_D: Floats, epsilon: float, y_ND: Floats) -> None:
+    """See `layers.RMSNorm`."""
+    width = x_ND.shape[1]
+    for i in range(x_ND.shape[0]):
+        x, y = x_ND[i], y_ND[i]
+        total = np.float32(0)
+        for j in range(width):
+            total += x[j] * x[j]
+        scale = np.float32(1 / np.sqrt(total / width + epsilon))
+        for j in range(width):
+            y[j] = x[j] * scale * weight_D[j]
+
+
+@compiled
+def rms_norm_bf16(x_ND: Halves, weight_D: Floats, epsilon: float, y_ND: Halves) -> None:
+    """The same for bfloat16, whose bits are the upper half of float32's; rounded to nearest even."""
+    width = x_ND.shape[1]
+    bits = np.empty(width, np.uint32)
+    numbers = bits.view(np.float32)
+    upper, half, one = np.uint32(16), np.uint32(0x7FFF), np.uint32(1)
+    for i in range(x_ND.shape[0]):
+        x, y = x_ND[i], y_ND[i]
+        for j in range(width):
+            bits[j] = np.uint32(x[j]) << upper
+        total = np.float32(0)
+        for j in range(width):
+            total += numbers[j] * numbers[j]
+        scale = np.float32(1 / np.sqrt(total / width + epsilon))
+        for j in range(width):
+            numbers[j] = numbers[j] * scale * weight_D[j]
+        for j in range(width):
+            y[j] = np.uint16((bits[j] + half + ((bits[j] >> upper) & one)) >> upper)

@@ -82,10 +82,24 @@ def _each_sample(bias_nhsk: Tensor, B: int) -> Tensor:
 
 
 class RMSNorm(nn.RMSNorm):
-    """As torch's, also for a bf16 state beside a float32 weight (autocast), where torch warns."""
+    """As torch's, also for a bf16 state beside a float32 weight (autocast), where torch warns; without a
+    gradient in one pass on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.normalized_shape, eps=self.eps) * self.weight.to(x.dtype)
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if plain or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+            return F.rms_norm(x, self.normalized_shape, eps=self.eps) * self.weight.to(x.dtype)
+        from bsqcodec.tokenizer import kernels  # where one trains numba may be missing
+
+        y = torch.empty(x.shape, dtype=x.dtype)
+        rows = [part.reshape(-1, x.shape[-1]) for part in (x, y)]
+        weight, epsilon = self.weight.detach().numpy(), torch.finfo(torch.float32).eps
+        if x.dtype == torch.float32:
+            kernels.rms_norm(rows[0].numpy(), weight, epsilon, rows[1].numpy())
+        else:
+            x_ND, y_ND = (part.view(torch.uint16).numpy() for part in rows)
+            kernels.rms_norm_bf16(x_ND, weight, epsilon, y_ND)
+        return y
 
 
 class WindowAttention(nn.Module):

@@ -14,7 +14,7 @@ from bsqcodec.errors import ModelError
 from bsqcodec.tokenizer import motion
 from bsqcodec.tokenizer.config import PRESETS, LevelConfig, TokenizerConfig
 from bsqcodec.tokenizer.ladder import Ladder, Memory
-from bsqcodec.tokenizer.layers import WindowAttention
+from bsqcodec.tokenizer.layers import RMSNorm, WindowAttention
 
 CONFIG = PRESETS["tiny"]
 LOG_LAMBDA = torch.zeros(1, 1)
@@ -284,3 +284,21 @@ def test_lengths_to_choose_from() -> None:
     assert CONFIG.tube_choices(600) == (1, 2)
     assert CONFIG.tube_choices(1000) == (1,)
     assert replace(CONFIG, tube_frames=1).tube_choices(450) == (1,)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-4, 1.0, 300.0])
+def test_norms_are_the_same_with_and_without_gradient(dtype: torch.dtype, size: float) -> None:
+    """Up to the last bit: compiled, they are rounded once."""
+    rounding = {torch.float32: 2**-20, torch.bfloat16: 2**-7}[dtype]
+    norm = RMSNorm(48)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-2, 3, 48))
+    x = (size * torch.randn(2, 3, 5, 48, generator=torch.Generator().manual_seed(0))).to(dtype)
+    x = torch.cat([x, torch.zeros_like(x)]).transpose(1, 2)
+    expected = norm(x)
+    with torch.no_grad():
+        found = norm(x)
+    assert found.dtype == expected.dtype == dtype
+    assert torch.allclose(found.float(), expected.detach().float(), rtol=rounding, atol=0)
+    assert float(found[:2].float().abs().max()) > 1
