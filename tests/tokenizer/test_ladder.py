@@ -290,7 +290,7 @@ def test_lengths_to_choose_from() -> None:
 @pytest.mark.parametrize("size", [1e-4, 1.0, 300.0])
 def test_norms_are_the_same_with_and_without_gradient(dtype: torch.dtype, size: float) -> None:
     """Up to the last bit: compiled, they are rounded once."""
-    rounding = {torch.float32: 2**-20, torch.bfloat16: 2**-7}[dtype]
+    rounding = {torch.float32: 2**-20, torch.bfloat16: 2**-6}[dtype]
     norm = RMSNorm(48)
     with torch.no_grad():
         norm.weight.copy_(torch.linspace(-2, 3, 48))
