@@ -174,13 +174,18 @@ class MemoryAttention(nn.Module):
         kv = F.pad(self.kv(memory), around)
         hidden = F.pad(kv.new_zeros(1, height, width, 1), around, value=float("-inf"))
         bias = self.bias[:, self.offset][None].to(kv.dtype)
-        strips = []
+        strips: list[Tensor] = []
+        masks: dict[int, Tensor] = {}
         for top in range(0, H, side):  # a row of windows at a time: keys and masks stay in a CPU's caches
             rows = slice(top, top + 2 * side)
             (q,) = _heads(_windows(q_BHWD[:, top : top + side], side), self.heads, 1)
             k, v = _heads(_surroundings(kv[:, rows], side), self.heads, 2)
-            mask_n11k = _surroundings(hidden[:, rows], side)[:, None].movedim(-1, -2)
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=_each_sample(bias + mask_n11k, B))
+            inner = half <= top <= height - side - half  # of all of these rows the mask is the same
+            number = -1 if inner else top
+            if number not in masks:
+                mask_n11k = _surroundings(hidden[:, rows], side)[:, None].movedim(-1, -2)
+                masks[number] = _each_sample(bias + mask_n11k, B)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=masks[number])
             strips.append(_from_windows(out.transpose(1, 2).flatten(2), B, side, W, side))
         seen = torch.cat(strips, 1)[:, :height, :width]
         return self.carry(memory) + self.out(seen)  # type: ignore[no-any-return]
