@@ -84,13 +84,15 @@ class Weights:
         """The tokenizer in float32, ready for inference. ModelError where it is none of this kind."""
         if not isinstance(self.card.tokenizer, TokenizerConfig):
             raise ModelError(f"model {self.card.name}: is a BSQ-ViT, a ladder was expected")
-        return self._filled(Ladder(self.card.tokenizer))
+        with torch.device("meta"):  # memory for the weights comes with the weights
+            ladder = Ladder(self.card.tokenizer)
+        return self._filled(ladder)
 
     def bsqvit(self) -> BsqVit:
         """The paper's tokenizer in float32, ready for inference. ModelError where it is none of this kind."""
         if not isinstance(self.card.tokenizer, BsqVitConfig):
             raise ModelError(f"model {self.card.name}: is a ladder, a BSQ-ViT was expected")
-        with torch.device("meta"):  # memory for the weights comes with the weights
+        with torch.device("meta"):
             network = BsqVit(self.card.tokenizer)
         return self._filled(network)
 

@@ -194,7 +194,7 @@ class Ends(nn.Module):
             for number, level in enumerate(config.levels)
         )
         self.head = nn.Conv2d(d8, pixels, 3, padding=1)
-        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.uniform_(self.head.weight, -0.0173, 0.0173)  # of deviation .01
         self.see = nn.Linear(pixels, d8) if tube else None  # the moved frames, for the decoder
         if self.see is not None:
             nn.init.zeros_(self.see.weight)

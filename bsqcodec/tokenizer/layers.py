@@ -49,6 +49,17 @@ def _shift_mask(
     return torch.zeros_like(same, dtype=torch.float32).masked_fill(~same, float("-inf"))[:, None]
 
 
+@lru_cache(maxsize=16)
+def _offsets(side: int, around: int, device: torch.device) -> Tensor:
+    """Where in a table of relative positions the bias of every query and key stands, (s*s, k): of the keys of
+    a window that is larger by `around` on each side."""
+    with torch.inference_mode(False):  # kept, and training may be next to ask
+        near, far = torch.arange(side, device=device), torch.arange(-around, side + around, device=device)
+        span = near[:, None] - far[None, :] + side + around - 1
+        offsets = span[:, None, :, None] * (2 * (side + around) - 1) + span[None, :, None, :]
+        return offsets.reshape(side**2, -1)
+
+
 def _windows(x_BHWD: Tensor, side: int) -> Tensor:
     """(B, H, W, D) -> (B*n, s*s, D)."""
     B, H, W, D = x_BHWD.shape
@@ -115,10 +126,6 @@ class WindowAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.out.weight)
         self.bias = nn.Parameter(torch.zeros(self.heads, (2 * side - 1) ** 2))
-        grid = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")).flatten(1)
-        offset = grid[:, :, None] - grid[:, None, :] + side - 1
-        self.register_buffer("offset", offset[0] * (2 * side - 1) + offset[1], persistent=False)
-        self.offset: Tensor
 
     def forward(self, x_BHWD: Tensor) -> Tensor:
         B, height, width, _ = x_BHWD.shape
@@ -130,7 +137,7 @@ class WindowAttention(nn.Module):
         if shift:
             x = torch.roll(x, (-shift, -shift), (1, 2))
         q, k, v = _heads(self.qkv(_windows(x, self.side)), self.heads, 3)
-        bias = self.bias[:, self.offset][None]
+        bias = self.bias[:, _offsets(self.side, 0, x.device)][None]
         mask = _shift_mask(H, W, self.side, shift, height, width, x_BHWD.device)
         if mask is not None:
             bias = _each_sample(bias + mask, B)
@@ -156,11 +163,6 @@ class MemoryAttention(nn.Module):
         nn.init.zeros_(self.carry.weight)
         reach = 3 * side - 1
         self.bias = nn.Parameter(torch.zeros(self.heads, reach**2))
-        near, far = torch.arange(side), torch.arange(-(side // 2), side + side // 2)
-        span = near[:, None] - far[None, :] + (side + side // 2 - 1)  # (s, 2s), 0 .. 3s-2
-        offset = span[:, None, :, None] * reach + span[None, :, None, :]
-        self.register_buffer("offset", offset.reshape(side * side, 4 * side * side), persistent=False)
-        self.offset: Tensor
 
     def forward(self, x_BHWD: Tensor, memory_BHWD: Tensor) -> Tensor:
         """What the memory adds to the state, (B, H, W, D)."""
@@ -173,7 +175,7 @@ class MemoryAttention(nn.Module):
         around = (0, 0, half, half + pad_w, half, half + pad_h)
         kv = F.pad(self.kv(memory), around)
         hidden = F.pad(kv.new_zeros(1, height, width, 1), around, value=float("-inf"))
-        bias = self.bias[:, self.offset][None].to(kv.dtype)
+        bias = self.bias[:, _offsets(side, half, kv.device)][None].to(kv.dtype)
         strips: list[Tensor] = []
         masks: dict[int, Tensor] = {}
         for top in range(0, H, side):  # a row of windows at a time: keys and masks stay in a CPU's caches
