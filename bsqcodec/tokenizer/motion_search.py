@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,18 +36,22 @@ REACH = 63
 """Pixels that a vector may be long along each axis, where its steps are half pixels; with quarters half as
 many."""
 
-ERROR_WEIGHT = 20.0
+ERROR_WEIGHT = 60.0
 """What a squared difference of a pixel counts as in D (see `distortion`): more than its own share of 4, as
-MS-SSIM falls with it."""
+MS-SSIM falls with it, and as tubes draw on each other."""
 
-ROUNDS = 3
+AROUND_SHARE = 0.4
+"""How much of a cell's error is what its vector does to the pixels that it has a share in, half a cell around
+it too (see `motion.compensate`); the rest is that of the cell alone."""
+
+ROUNDS = 4
 """Comparisons with surroundings and neighbours at the finest steps."""
 
 CODED_ROUNDS = 2
 """Comparisons by the bits of the code."""
 
-CODED_SHARE = 0.5
-"""What those count as: half, by J on held-out clips, as the prior takes much of them back."""
+CODED_SHARE = 0.9
+"""What those count as, by J on held-out clips: the prior takes some of them back."""
 
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
 _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -127,20 +131,22 @@ class _Past:
 
 class _Scale(NamedTuple):
     """How a cell is compared at a reduction. cell: its side. steps: of a vector in a pixel. area: pixels that
-    one stands for. limit: the longest vector along an axis, in steps. edge: pixels that this goes beyond the
-    frame."""
+    one stands for. limit: the longest vector along an axis, in steps. around: pixels around a cell that count
+    as well. edge: pixels that all this goes beyond the frame."""
 
     cell: int
     steps: int
     area: int
     limit: int
+    around: int
     edge: int
 
     @staticmethod
     def of(past: _Past, reduction: int) -> _Scale:
         steps = past.steps if reduction == 1 else 1
         limit = past.reach * steps // reduction
-        return _Scale(CELL // reduction, steps, reduction**2, limit, -(-limit // steps))
+        around = CELL // 2 if reduction == 1 else 0
+        return _Scale(CELL // reduction, steps, reduction**2, limit, around, around - (-limit // steps))
 
 
 class _Anchor:
@@ -285,14 +291,16 @@ def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: 
         everywhere = np.ones(vectors.shape[:2], np.bool_)
         for reduction in (4, 2):
             scale = _Scale.of(past, reduction)
-            at = (past.planes(reduction, scale.edge)[clip].numpy(), reduced[reduction][clip].numpy(), scale)
+            planes, frame = past.planes(reduction, scale.edge)[clip].numpy(), reduced[reduction][clip].numpy()
+            at = (planes, frame, shares(scale.cell, scale.around).numpy(), scale)
             vectors = 2 * vectors
             around = kernels.neighbours(vectors)
             choices = kernels.stepped(vectors, 1, around)
             vectors = kernels.refined(*at, vectors, choices, around, line, 0.0, everywhere)
         vectors = 2 * past.steps * vectors
         scale = _Scale.of(past, 1)
-        at = (past.planes(1, scale.edge)[clip].numpy(), reduced[1][clip].numpy(), scale)
+        planes, frame = past.planes(1, scale.edge)[clip].numpy(), reduced[1][clip].numpy()
+        at = (planes, frame, shares(scale.cell, scale.around).numpy(), scale)
         start = np.stack([np.zeros_like(line), line], 2)
         choices = kernels.stepped(vectors, past.steps, start)
         around = kernels.neighbours(vectors - line)
@@ -318,27 +326,46 @@ class _Errors:
 
     def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int) -> None:
         frame, scale = _reduced(frame_BHW, reduction), _Scale.of(past, reduction)
-        B, H, W = frame.shape
+        _, H, W = frame.shape
         cell = scale.cell
         self._grid = (H // cell, W // cell)
-        self._frame = frame.view(B, H // cell, cell, W // cell, cell).transpose(2, 3).reshape(-1, cell**2)
         self._scale, self.limit = scale, scale.limit
-        planes = past.planes(reduction, scale.edge)
-        B, P, tall, wide = planes.shape
-        size, area = (B, P, tall - cell + 1, wide - cell + 1, cell, cell), tall * wide
-        self._anywhere = planes.as_strided(size, (P * area, area, wide, 1, wide, 1))
+        side = cell + 2 * scale.around
+        edges = (scale.around,) * 4
+        self._frame = _squares(F.pad(frame, edges), cell, side).flatten(0, 2)
+        inside = _squares(F.pad(torch.ones_like(frame[:1]), edges), cell, side)
+        self._shares = (inside * shares(cell, scale.around).to(frame.device)).flatten(0, 2)
+        self._anywhere = _squares(past.planes(reduction, scale.edge).flatten(0, 1), 1, side)
 
     def __call__(self, vectors_N2: Tensor, own_N: Tensor) -> Tensor:
         """(N,), for vectors no longer than `limit`. own: number of each one's cell, clip by clip, row by
         row."""
-        cell, steps, area, _, edge = self._scale
+        cell, steps, area, _, around, edge = self._scale
         down, right = vectors_N2.unbind(-1)
         h, w = self._grid
-        plane = (down % steps) * steps + right % steps
-        top = cell * (own_N // w % h) + edge + down // steps
-        left = cell * (own_N % w) + edge + right // steps
-        there = self._anywhere[own_N // (h * w), plane, top, left].flatten(1)
-        return there.sub_(self._frame[own_N]).square_().sum(-1).mul_(area)
+        plane = steps**2 * (own_N // (h * w)) + (down % steps) * steps + right % steps
+        top = cell * (own_N // w % h) + edge - around + down // steps
+        left = cell * (own_N % w) + edge - around + right // steps
+        difference = self._anywhere[plane, top, left] - self._frame[own_N]
+        return (difference.square() * self._shares[own_N % (h * w)]).sum((1, 2)).mul_(area)
+
+
+def _squares(x_BHW: Tensor, step: int, side: int) -> Tensor:
+    """A view of the squares of so many pixels that begin at every `step` of them, (B, rows, columns, side,
+    side)."""
+    return x_BHW.unfold(1, side, step).unfold(2, side, step)
+
+
+@cache
+def shares(cell: int, around: int) -> Tensor:
+    """What the error of each pixel of a cell and around it counts, (side, side); as much as there are pixels
+    in the cell."""
+    inner = torch.ones(cell, cell)
+    if not around:
+        return inner
+    near = (torch.arange(cell) + 0.5) / cell
+    tent = torch.cat([near, near.flip(0)])
+    return (1 - AROUND_SHARE) * F.pad(inner, (around,) * 4) + AROUND_SHARE * tent[:, None] * tent
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:

@@ -3,8 +3,8 @@
 # h, w cells · H, W pixels · P places in a pixel
 
 Cells are asked in turn where the torch version asks all at once; what is compared is the same. `scale`, a
-`Scale` of motion_search.py as numbers: pixels along a side of a cell, steps of a vector in a pixel, how many
-pixels one of the reduced frame stands for, the longest vector in steps, and how far planes go beyond.
+`_Scale` of motion_search.py, is told as numbers; `shares` are what the pixels of a cell, and around it, count
+(`motion_search.shares`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from bsqcodec.compiled import compiled
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Scale = tuple[int, int, int, int, int]
+Scale = tuple[int, int, int, int, int, int]
 
 _FAR = np.arange(2048)
 BITS = (2 * np.log2(1 + _FAR) + 0.7 * (_FAR > 0)).astype(np.float32)
 """What a component of a vector costs, about, that is so far off its guess."""
 
 HALF = np.float32(0.5)
+CHECKED = 8  # rows after which an error that is too large already is not worked out to its end
 AROUND = np.array([(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column])
 BESIDE = np.array(((-1, 0), (1, 0), (0, -1), (0, 1)))
 GUESSED = np.array(((0, 0), (0, 1), (1, 0), (1, -1)))
@@ -67,25 +68,35 @@ def coarsest(before_HW: Floats, frame_HW: Floats, side: int, reach: int, steps: 
     """See `_Anchor._coarsest`. side: of a cell. steps: of a vector in a pixel of these frames."""
     H, W = frame_HW.shape
     h, w = H // side, W // side
+    padded = np.empty((H + 2 * reach, W + 2 * reach), np.float32)
+    for i in range(H + 2 * reach):
+        for j in range(W + 2 * reach):
+            padded[i, j] = before_HW[min(max(i - reach, 0), H - 1), min(max(j - reach, 0), W - 1)]
     best = np.full((h, w), np.inf, np.float32)
     vectors = np.zeros((h, w, 2), np.int64)
-    errors = np.empty((h, w), np.float32)
+    row, around = np.empty(W, np.float32), np.empty((h, w), np.float32)
     for down in range(-reach, reach + 1):
         for right in range(-reach, reach + 1):
-            errors.fill(0)
-            for i in range(H):
-                there, here = before_HW[min(max(i + down, 0), H - 1)], frame_HW[i]
-                for j in range(W):
-                    difference = there[min(max(j + right, 0), W - 1)] - here[j]
-                    errors[i // side, j // side] += difference * difference
+            for i in range(h):
+                row.fill(0)
+                for own in range(side * i, side * (i + 1)):
+                    there, here = padded[own + reach + down, reach + right :], frame_HW[own]
+                    for k in range(W):
+                        difference = there[k] - here[k]
+                        row[k] += difference * difference
+                for j in range(w):
+                    around[i, j] = np.float32(0)
+                    for k in range(side * max(j - 1, 0), side * min(j + 2, w)):
+                        around[i, j] += row[k]
             bits = np.log2((1 + steps * abs(down)) * (1.0 + steps * abs(right)))
             for i in range(h):
+                first, last = max(i - 1, 0), min(i + 2, h)
                 for j in range(w):
-                    total, count = np.float32(0), 0
-                    for row in range(max(i - 1, 0), min(i + 2, h)):
-                        for column in range(max(j - 1, 0), min(j + 2, w)):
-                            total += errors[row, column]
-                            count += 1
+                    # The cells around have a say: at this size a cell is too small to know on its own.
+                    total = np.float32(0)
+                    for k in range(first, last):
+                        total += around[k, j]
+                    count = (last - first) * (min(j + 2, w) - max(j - 1, 0))
                     found = np.float32(total * 256 / (count * side**2) + cost * bits)
                     if found < best[i, j]:
                         best[i, j] = found
@@ -94,24 +105,33 @@ def coarsest(before_HW: Floats, frame_HW: Floats, side: int, reach: int, steps: 
 
 
 @compiled
-def error(planes: Floats, frame: Floats, scale: Scale, i: int, j: int, down: int, right: int) -> Any:
-    """See `_Errors`: of one cell and one vector."""
-    cell, steps, area, _, edge = scale
+def error(
+    planes: Floats, frame: Floats, shares: Floats, scale: Scale, i: int, j: int, down: int, right: int,
+    most: Any,
+) -> Any:  # fmt: skip
+    """See `_Errors`: of one cell and one vector; or anything above `most`, if it is more than that."""
+    cell, steps, area, _, around, edge = scale
     plane = planes[(down % steps) * steps + right % steps]
-    top, left = cell * i + edge + down // steps, cell * j + edge + right // steps
+    top, left = cell * i - around, cell * j - around
+    first, last = max(left, 0), min(left + cell + 2 * around, frame.shape[1])
+    # Indices without a sign: others may count from an array's end, which is looked at for every number.
+    count, own_column, share_column = np.uint64(last - first), np.uint64(first), np.uint64(first - left)
+    column = np.uint64(first + edge + right // steps)
     total = np.float32(0)
-    for row in range(cell):
-        there, here = plane[top + row, left : left + cell], frame[cell * i + row, cell * j : cell * (j + 1)]
-        for k in range(cell):
-            difference = there[k] - here[k]
-            total += difference * difference
+    for row in range(max(top, 0), min(top + cell + 2 * around, frame.shape[0])):
+        own_row, share_row, line = np.uint64(row), np.uint64(row - top), np.uint64(row + edge + down // steps)
+        for k in range(count):
+            difference = plane[line, column + k] - frame[own_row, own_column + k]
+            total += shares[share_row, share_column + k] * (difference * difference)
+        if row % CHECKED == 0 and total * area > most:
+            break
     return total * area
 
 
 @compiled
 def refined(
-    planes: Floats, frame: Floats, scale: Scale, vectors: Integers, choices: Integers, around: Integers,
-    line: Integers, cost: float, open_hw: Flags,
+    planes: Floats, frame: Floats, shares: Floats, scale: Scale, vectors: Integers, choices: Integers,
+    around: Integers, line: Integers, cost: float, open_hw: Flags,
 ) -> Integers:  # fmt: skip
     """Of every open cell the vector or the one of its choices, (h, w, K, 2), that costs least. around: what
     the cells beside each are off their lines, (h, w, 4, 2), which its own is compared with."""
@@ -132,13 +152,14 @@ def refined(
                 down, right = min(max(down, -limit), limit), min(max(right, -limit), limit)
                 if k >= 0 and down == own_down and right == own_right:
                     continue
-                total = error(planes, frame, scale, i, j, down, right)
+                total = np.float32(0)
                 if cost:
                     bits = np.float32(0)
                     for beside in range(4):
                         bits += BITS[abs(down - line[i, j, 0] - around[i, j, beside, 0])]
                         bits += BITS[abs(right - line[i, j, 1] - around[i, j, beside, 1])]
-                    total += cost * bits / 4
+                    total = cost * bits / 4
+                total += error(planes, frame, shares, scale, i, j, down, right, best - total)
                 if total < best:
                     best = total
                     found[i, j, 0], found[i, j, 1] = down, right
@@ -192,8 +213,8 @@ def touched(one: Integers, other: Integers) -> Flags:
 
 @compiled
 def settle(
-    planes: Floats, frame: Floats, scale: Scale, vectors: Integers, line: Integers, cost: float,
-    open_hw: Flags,
+    planes: Floats, frame: Floats, shares: Floats, scale: Scale, vectors: Integers, line: Integers,
+    cost: float, open_hw: Flags,
 ) -> None:  # fmt: skip
     """One comparison by the bits of the code, in place: vectors give way to what is around them, or to the
     code's own guess, where that costs less. cost: of a bit of the code."""
@@ -229,7 +250,9 @@ def settle(
                     bits = np.float32(0)
                     for place in range(4):
                         bits += spent(off, i + GUESSED[place, 0], j + GUESSED[place, 1])
-                    total = error(planes, frame, scale, i, j, down, right) + cost * bits
+                    spent_on_bits = cost * bits
+                    most = best - spent_on_bits
+                    total = error(planes, frame, shares, scale, i, j, down, right, most) + spent_on_bits
                     if total < best:
                         best_down, best_right, best = down, right, total
                 vectors[i, j, 0], vectors[i, j, 1] = best_down, best_right

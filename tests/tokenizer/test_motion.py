@@ -266,14 +266,14 @@ def test_weighing_by_the_code_saves_bits(monkeypatch: pytest.MonkeyPatch) -> Non
     frames = frames + 0.1 * torch.randn(frames.shape, generator=generator)
 
     def tried() -> tuple[float, float]:
-        vectors = search(frames, before, torch.tensor([0.1]), 2)
+        vectors = search(frames, before, torch.tensor([0.5]), 2)
         off = motion.compensate(before, vectors, 4) - frames
         return float(motion.to_bits(vectors).sum()), float(off.square().mean())
 
     bits, error = tried()
     monkeypatch.setattr(motion_search, "CODED_ROUNDS", 0)
     usual_bits, usual_error = tried()
-    assert bits < 0.95 * usual_bits
+    assert bits < 0.97 * usual_bits
     assert error < 1.001 * usual_error
 
 
