@@ -137,6 +137,7 @@ def refined(
     the cells beside each are off their lines, (h, w, 4, 2), which its own is compared with."""
     h, w, count, _ = choices.shape
     found = np.empty_like(vectors)
+    expected = np.empty((4, 2), np.int64)
     limit = scale[3]
     for i in range(h):
         for j in range(w):
@@ -146,6 +147,9 @@ def refined(
             found[i, j, 1] = min(max(own_right, -limit), limit)
             if not open_hw[i, j]:
                 continue
+            for beside in range(4):
+                for part in range(2):
+                    expected[beside, part] = line[i, j, part] + around[i, j, beside, part]
             for k in range(-1, count):
                 down = own_down if k < 0 else choices[i, j, k, 0]
                 right = own_right if k < 0 else choices[i, j, k, 1]
@@ -156,8 +160,7 @@ def refined(
                 if cost:
                     bits = np.float32(0)
                     for beside in range(4):
-                        bits += BITS[abs(down - line[i, j, 0] - around[i, j, beside, 0])]
-                        bits += BITS[abs(right - line[i, j, 1] - around[i, j, beside, 1])]
+                        bits += BITS[abs(down - expected[beside, 0])] + BITS[abs(right - expected[beside, 1])]
                     total = cost * bits / 4
                 total += error(planes, frame, shares, scale, i, j, down, right, best - total)
                 if total < best:
