@@ -44,14 +44,20 @@ AROUND_SHARE = 0.4
 """How much of a cell's error is what its vector does to the pixels that it has a share in, half a cell around
 it too (see `motion.compensate`); the rest is that of the cell alone."""
 
-ROUNDS = 4
+ROUNDS = 2
 """Comparisons with surroundings and neighbours at the finest steps."""
 
-CODED_ROUNDS = 2
+CODED_ROUNDS = 1
 """Comparisons by the bits of the code."""
 
 CODED_SHARE = 0.9
 """What those count as, by J on held-out clips: the prior takes some of them back."""
+
+OVERLAPPED_ROUNDS = 2
+"""Comparisons by what all vectors together make of the frame, on CPUs: elsewhere the search ends before."""
+
+OVERLAPPED_SHARE = 2.0
+"""What bits of the code count as in those: errors that the vectors around mend are not counted there."""
 
 _AROUND = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if row or column]
 _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -75,7 +81,7 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
         for anchor in range(searched):
             frame = _luma(frames_BTCHW[:, (anchor + 1) * T // searched - 1].float())
             if frame.device.type == "cpu":
-                vectors = _compiled_search(past, frame, cost, line)
+                vectors = _overlapped(past, frame, cost, line, _compiled_search(past, frame, cost, line))
             else:
                 vectors = _Anchor(past, frame, cost[:, None, None]).search(line)
             line, last = 2 * vectors - last, vectors
@@ -317,6 +323,23 @@ def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: 
             kernels.settle(*at, vectors, line, CODED_SHARE * cost, asked)
             asked = kernels.touched(before, vectors)
         found[clip] = torch.from_numpy(vectors)
+    return found
+
+
+def _overlapped(
+    past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: Tensor, vectors_Bhw2: Tensor
+) -> Tensor:
+    """The vectors, compared once more by what they all together make of the frame."""
+    from bsqcodec.tokenizer import search_kernels as kernels
+
+    scale, found = _Scale.of(past, 1), vectors_Bhw2.clone()
+    planes = past.planes(1, scale.edge)
+    for clip, cost in enumerate(cost_B.tolist()):
+        line = line_Bhw2.expand_as(found)[clip].contiguous().numpy()
+        kernels.settle_overlapped(
+            planes[clip].numpy(), frame_BHW[clip].contiguous().numpy(), scale, found[clip].numpy(), line,
+            OVERLAPPED_SHARE * cost, OVERLAPPED_ROUNDS,
+        )  # fmt: skip
     return found
 
 

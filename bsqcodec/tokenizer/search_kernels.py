@@ -263,6 +263,126 @@ def settle(
 
 
 @compiled
+def settle_overlapped(
+    planes: Floats, frame: Floats, scale: Scale, vectors: Integers, line: Integers, cost: float, rounds: int
+) -> None:
+    """Compares one step in all directions, what is around and the code's own guess by what they make of the
+    frame itself, in place: by the mean of what the vectors of the nearest cells bring there. cost: of a bit
+    of the code."""
+    h, w, _ = vectors.shape
+    cell, limit = scale[0], scale[3]
+    rows, columns = np.empty((h, 2 * cell), np.float32), np.empty((w, 2 * cell), np.float32)
+    for i in range(h):
+        tents(rows[i], cell, i == 0, i == h - 1)
+    for j in range(w):
+        tents(columns[j], cell, j == 0, j == w - 1)
+    left, off = frame.copy(), np.empty_like(vectors)  # what is left of the frame; off: the lines
+    for i in range(h):
+        for j in range(w):
+            for part in range(2):
+                off[i, j, part] = vectors[i, j, part] - line[i, j, part]
+            add(left, planes, scale, i, j, vectors[i, j, 0], vectors[i, j, 1], rows[i], columns[j], -1.0)
+    choices = np.empty((13, 2), np.int64)
+    open_hw = np.ones((h, w), np.bool_)
+    for _ in range(rounds):
+        changed = np.zeros((h, w), np.bool_)
+        for i in range(h):
+            for j in range(w):
+                asked = False
+                for row in range(max(i - 1, 0), min(i + 2, h)):
+                    for column in range(max(j - 1, 0), min(j + 2, w)):
+                        asked = asked or open_hw[row, column]
+                if not asked:
+                    continue
+                own_down, own_right = vectors[i, j, 0], vectors[i, j, 1]
+                for part in range(2):
+                    for k in range(8):
+                        choices[k, part] = vectors[i, j, part] + AROUND[k, part]
+                    for k in range(4):
+                        row, column = i + BESIDE[k, 0], j + BESIDE[k, 1]
+                        beside = off[min(max(row, 0), h - 1), min(max(column, 0), w - 1), part]
+                        choices[8 + k, part] = line[i, j, part] + beside
+                    choices[12, part] = line[i, j, part] + guess(off, i, j, part)
+                add(left, planes, scale, i, j, own_down, own_right, rows[i], columns[j], 1.0)
+                best_down, best_right, best = own_down, own_right, np.inf
+                for k in range(-1, 13):
+                    down = own_down if k < 0 else choices[k, 0]
+                    right = own_right if k < 0 else choices[k, 1]
+                    down, right = min(max(down, -limit), limit), min(max(right, -limit), limit)
+                    if k >= 0 and down == own_down and right == own_right:
+                        continue
+                    off[i, j, 0], off[i, j, 1] = down - line[i, j, 0], right - line[i, j, 1]
+                    bits = np.float32(0)
+                    for place in range(4):
+                        bits += spent(off, i + GUESSED[place, 0], j + GUESSED[place, 1])
+                    most = best - cost * bits
+                    lost = rest(left, planes, scale, i, j, down, right, rows[i], columns[j], most)
+                    if lost < most:
+                        best_down, best_right, best = down, right, lost + cost * bits
+                off[i, j, 0], off[i, j, 1] = best_down - line[i, j, 0], best_right - line[i, j, 1]
+                add(left, planes, scale, i, j, best_down, best_right, rows[i], columns[j], -1.0)
+                changed[i, j] = best_down != own_down or best_right != own_right
+                vectors[i, j, 0], vectors[i, j, 1] = best_down, best_right
+        open_hw = changed
+
+
+@compiled
+def tents(y: Floats, cell: int, first: bool, last: bool) -> None:
+    """What a cell's vector counts along one axis, from half a cell before it on (see `motion.compensate`): in
+    the outer half of one at a border there is no other."""
+    for k in range(2 * cell):
+        y[k] = np.float32((min(k, 2 * cell - 1 - k) + 0.5) / cell)
+        if (first and k < cell) or (last and k >= cell):
+            y[k] = np.float32(1)
+
+
+@compiled
+def add(
+    y: Floats, planes: Floats, scale: Scale, i: int, j: int, down: int, right: int, rows: Floats,
+    columns: Floats, sign: float,
+) -> None:  # fmt: skip
+    """Adds to a frame what a cell's vector brings there, or takes it away."""
+    cell, steps, _, _, around, edge = scale
+    plane = planes[(down % steps) * steps + right % steps]
+    top, left = cell * i - around, cell * j - around
+    first, last = max(left, 0), min(left + 2 * cell, y.shape[1])
+    count, to, share = np.uint64(last - first), np.uint64(first), np.uint64(first - left)
+    column = np.uint64(first + edge + right // steps)
+    for row in range(max(top, 0), min(top + 2 * cell, y.shape[0])):
+        weight, own, there = (
+            np.float32(sign) * rows[row - top],
+            np.uint64(row),
+            np.uint64(row + edge + down // steps),
+        )
+        for k in range(count):
+            y[own, to + k] += weight * columns[share + k] * plane[there, column + k]
+
+
+@compiled
+def rest(
+    x: Floats, planes: Floats, scale: Scale, i: int, j: int, down: int, right: int, rows: Floats,
+    columns: Floats, most: Any,
+) -> Any:  # fmt: skip
+    """Squared error of what is left of a frame beside what a cell's vector brings there; or anything above
+    `most`, if it is more than that."""
+    cell, steps, _, _, around, edge = scale
+    plane = planes[(down % steps) * steps + right % steps]
+    top, left = cell * i - around, cell * j - around
+    first, last = max(left, 0), min(left + 2 * cell, x.shape[1])
+    count, to, share = np.uint64(last - first), np.uint64(first), np.uint64(first - left)
+    column = np.uint64(first + edge + right // steps)
+    total = np.float32(0)
+    for row in range(max(top, 0), min(top + 2 * cell, x.shape[0])):
+        weight, own, there = rows[row - top], np.uint64(row), np.uint64(row + edge + down // steps)
+        for k in range(count):
+            difference = x[own, to + k] - weight * columns[share + k] * plane[there, column + k]
+            total += difference * difference
+        if row % CHECKED == 0 and total > most:
+            break
+    return total
+
+
+@compiled
 def guess(off: Integers, i: int, j: int, component: int) -> Any:
     """The code's own (see motion.py)."""
     left = off[i, j - 1, component] if j else 0
