@@ -5,8 +5,8 @@
 From pictures reduced eight times, where all vectors are tried, down to half or quarter pixels, where each is
 compared with its surroundings and its neighbours' vectors, as x264 and others do. Judged by squared
 differences of luma, and by how far a vector is off those around it; then by what the code makes of it, and in
-the end by what all vectors together make of the frame (as overlapped blocks are searched for since Orchard and
-Sullivan, IEEE Transactions on Image Processing 3(5), 1994).
+the end by what all vectors together make of the frame, as overlapped blocks are since Orchard and Sullivan
+(IEEE Transactions on Image Processing 3(5), 1994).
 """
 
 from __future__ import annotations
