@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -103,24 +105,28 @@ def lay(planes: Floats, beyond: int, moves_hw2: Floats, cell: int, channels: int
 def undo(residuals_hwA: Integers, vectors_hwA: Integers) -> None:
     """One component of all vectors from their residuals (see motion.py)."""
     h, w, anchors = residuals_hwA.shape
-    off = np.zeros((h, w), np.int64)
+    off = np.zeros((h, w, 1), np.int64)
     for a in range(anchors):
         for i in range(h):
             for j in range(w):
                 line = 2 * vectors_hwA[i, j, a - 1] if a else 0
                 if a > 1:
                     line -= vectors_hwA[i, j, a - 2]
-                left = off[i, j - 1] if j else 0
-                if i == 0:
-                    guess = left
-                elif j == 0 or j == w - 1:
-                    guess = off[i - 1, j]
-                else:
-                    above, corner = off[i - 1, j], off[i - 1, j + 1]
-                    guess = max(min(left, above), min(max(left, above), corner))
-                vector = (line + guess + residuals_hwA[i, j, a] + 128) % 256 - 128
+                vector = (line + guess(off, i, j, 0) + residuals_hwA[i, j, a] + 128) % 256 - 128
                 vectors_hwA[i, j, a] = vector
-                off[i, j] = vector - line
+                off[i, j, 0] = vector - line
+
+
+@compiled
+def guess(off_hw2: Integers, i: int, j: int, component: int) -> Any:
+    """The code's own of how far a cell's vector is off its line, by those coded before (see motion.py)."""
+    left = off_hw2[i, j - 1, component] if j else 0
+    if i == 0:
+        return left
+    above = off_hw2[i - 1, j, component]
+    if j == 0 or j == off_hw2.shape[1] - 1:
+        return above
+    return max(min(left, above), min(max(left, above), off_hw2[i - 1, j + 1, component]))
 
 
 @compiled
@@ -129,10 +135,7 @@ def rms_norm(x_ND: Floats, weight_D: Floats, epsilon: float, y_ND: Floats) -> No
     width = x_ND.shape[1]
     for i in range(x_ND.shape[0]):
         x, y = x_ND[i], y_ND[i]
-        total = np.float32(0)
-        for j in range(width):
-            total += x[j] * x[j]
-        scale = np.float32(1 / np.sqrt(total / width + epsilon))
+        scale = _inverse(x, epsilon)
         for j in range(width):
             y[j] = x[j] * scale * weight_D[j]
 
@@ -148,11 +151,17 @@ def rms_norm_bf16(x_ND: Halves, weight_D: Floats, epsilon: float, y_ND: Halves) 
         x, y = x_ND[i], y_ND[i]
         for j in range(width):
             bits[j] = np.uint32(x[j]) << upper
-        total = np.float32(0)
-        for j in range(width):
-            total += numbers[j] * numbers[j]
-        scale = np.float32(1 / np.sqrt(total / width + epsilon))
+        scale = _inverse(numbers, epsilon)
         for j in range(width):
             numbers[j] = numbers[j] * scale * weight_D[j]
         for j in range(width):
             y[j] = np.uint16((bits[j] + half + ((bits[j] >> upper) & one)) >> upper)
+
+
+@compiled
+def _inverse(x_D: Floats, epsilon: float) -> Any:
+    """Of the root of the mean square."""
+    total = np.float32(0)
+    for j in range(x_D.shape[0]):
+        total += x_D[j] * x_D[j]
+    return np.float32(1 / np.sqrt(total / x_D.shape[0] + epsilon))

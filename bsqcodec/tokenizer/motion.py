@@ -105,7 +105,12 @@ def half_pixels(x_BCHW: Tensor) -> Tensor:
     Four planes: the pixels, those half a pixel to the right of each, below each, and both. H.264's filter
     (1, -5, 20, 20, -5, 1) / 32, along the rows, then along the columns (ITU-T H.264, 8.4.2.2.1), unrounded.
     """
-    return torch.stack(_planes(_with_border(x_BCHW), -2, -1), 2)
+    before, after = _TAPS // 2 - 1, _TAPS // 2
+    x = F.pad(x_BCHW, (BEYOND + before, BEYOND + after) * 2, mode="replicate")
+    across = x[..., before:-after], _half_way(x, -1)
+    here, right = (y[..., before:-after, :] for y in across)
+    below, both = (_half_way(y, -2) for y in across)
+    return torch.stack([here, right, below, both], 2)
 
 
 def quarter_pixels(x_BCHW: Tensor) -> Tensor:
@@ -118,19 +123,6 @@ def quarter_pixels(x_BCHW: Tensor) -> Tensor:
         after = torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), x.narrow(dim, x.shape[dim] - 1, 1)], dim)
         x = torch.stack([x, (x + after) / 2], dim + 1).flatten(dim, dim + 1)
     return x.view(B, C, H, 4, W, 4).permute(0, 1, 3, 5, 2, 4).reshape(B, C, 16, H, W)
-
-
-def _with_border(x_BCHW: Tensor) -> Tensor:
-    """The frame with what `_planes` needs of its border around, in the same order in memory."""
-    return F.pad(x_BCHW, (BEYOND + _TAPS // 2 - 1, BEYOND + _TAPS // 2) * 2, mode="replicate")
-
-
-def _planes(x: Tensor, rows: int, columns: int) -> list[Tensor]:
-    """The planes of `half_pixels`, each _TAPS - 1 shorter than x along its dimensions of rows and columns."""
-    across = x.narrow(columns, _TAPS // 2 - 1, x.shape[columns] - _TAPS + 1), _half_way(x, columns)
-    here, right = (y.narrow(rows, _TAPS // 2 - 1, y.shape[rows] - _TAPS + 1) for y in across)
-    below, both = (_half_way(y, rows) for y in across)
-    return [here, right, below, both]
 
 
 def _half_way(x: Tensor, dim: int) -> Tensor:

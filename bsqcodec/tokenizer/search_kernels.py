@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bsqcodec.compiled import compiled
+from bsqcodec.tokenizer.kernels import guess
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -105,21 +106,42 @@ def coarsest(before_HW: Floats, frame_HW: Floats, side: int, reach: int, steps: 
 
 
 @compiled
+def window(scale: Scale, shape: Any, i: int, j: int, down: int, right: int) -> Any:
+    """What of a frame of this shape a cell counts in, and where its vector takes it from: number of the
+    plane; first of the rows and the one after the last; where the cell's own begin; from a row to that of the
+    plane; how many columns; the first of the frame's, of the cell's own, of the plane's. Columns are without
+    a sign: indices that have one may count from an array's end, which is looked at for every number."""
+    cell, steps, _, _, around, edge = scale
+    top, left = cell * i - around, cell * j - around
+    side = cell + 2 * around
+    first, last = max(left, 0), min(left + side, shape[1])
+    return (
+        (down % steps) * steps + right % steps,
+        max(top, 0),
+        min(top + side, shape[0]),
+        top,
+        edge + down // steps,
+        np.uint64(last - first),
+        np.uint64(first),
+        np.uint64(first - left),
+        np.uint64(first + edge + right // steps),
+    )
+
+
+@compiled
 def error(
     planes: Floats, frame: Floats, shares: Floats, scale: Scale, i: int, j: int, down: int, right: int,
     most: Any,
 ) -> Any:  # fmt: skip
     """See `_Errors`: of one cell and one vector; or anything above `most`, if it is more than that."""
-    cell, steps, area, _, around, edge = scale
-    plane = planes[(down % steps) * steps + right % steps]
-    top, left = cell * i - around, cell * j - around
-    first, last = max(left, 0), min(left + cell + 2 * around, frame.shape[1])
-    # Indices without a sign: others may count from an array's end, which is looked at for every number.
-    count, own_column, share_column = np.uint64(last - first), np.uint64(first), np.uint64(first - left)
-    column = np.uint64(first + edge + right // steps)
+    area = scale[2]
+    number, start, end, top, line_step, count, own_column, share_column, column = window(
+        scale, frame.shape, i, j, down, right
+    )
+    plane = planes[number]
     total = np.float32(0)
-    for row in range(max(top, 0), min(top + cell + 2 * around, frame.shape[0])):
-        own_row, share_row, line = np.uint64(row), np.uint64(row - top), np.uint64(row + edge + down // steps)
+    for row in range(start, end):
+        own_row, share_row, line = np.uint64(row), np.uint64(row - top), np.uint64(row + line_step)
         for k in range(count):
             difference = plane[line, column + k] - frame[own_row, own_column + k]
             total += shares[share_row, share_column + k] * (difference * difference)
@@ -223,11 +245,7 @@ def settle(
     code's own guess, where that costs less. cost: of a bit of the code."""
     h, w, _ = vectors.shape
     limit = scale[3]
-    off = np.empty_like(vectors)
-    for i in range(h):
-        for j in range(w):
-            for part in range(2):
-                off[i, j, part] = vectors[i, j, part] - line[i, j, part]
+    off = off_line(vectors, line)
     guesses = np.empty((5, 2), np.int64)
     # Of none of the cells in one of these sets does the code's cost depend on another of it.
     for start in range(6):
@@ -250,10 +268,7 @@ def settle(
                     if k >= 0 and down == own_down and right == own_right:
                         continue
                     off[i, j, 0], off[i, j, 1] = down - line[i, j, 0], right - line[i, j, 1]
-                    bits = np.float32(0)
-                    for place in range(4):
-                        bits += spent(off, i + GUESSED[place, 0], j + GUESSED[place, 1])
-                    spent_on_bits = cost * bits
+                    spent_on_bits = cost * told(off, i, j)
                     most = best - spent_on_bits
                     total = error(planes, frame, shares, scale, i, j, down, right, most) + spent_on_bits
                     if total < best:
@@ -276,11 +291,9 @@ def settle_overlapped(
         tents(rows[i], cell, i == 0, i == h - 1)
     for j in range(w):
         tents(columns[j], cell, j == 0, j == w - 1)
-    left, off = frame.copy(), np.empty_like(vectors)  # what is left of the frame; off: the lines
+    left, off = frame.copy(), off_line(vectors, line)
     for i in range(h):
         for j in range(w):
-            for part in range(2):
-                off[i, j, part] = vectors[i, j, part] - line[i, j, part]
             add(left, planes, scale, i, j, vectors[i, j, 0], vectors[i, j, 1], rows[i], columns[j], -1.0)
     choices = np.empty((13, 2), np.int64)
     open_hw = np.ones((h, w), np.bool_)
@@ -312,13 +325,11 @@ def settle_overlapped(
                     if k >= 0 and down == own_down and right == own_right:
                         continue
                     off[i, j, 0], off[i, j, 1] = down - line[i, j, 0], right - line[i, j, 1]
-                    bits = np.float32(0)
-                    for place in range(4):
-                        bits += spent(off, i + GUESSED[place, 0], j + GUESSED[place, 1])
-                    most = best - cost * bits
+                    spent_on_bits = cost * told(off, i, j)
+                    most = best - spent_on_bits
                     lost = rest(left, planes, scale, i, j, down, right, rows[i], columns[j], most)
                     if lost < most:
-                        best_down, best_right, best = down, right, lost + cost * bits
+                        best_down, best_right, best = down, right, lost + spent_on_bits
                 off[i, j, 0], off[i, j, 1] = best_down - line[i, j, 0], best_right - line[i, j, 1]
                 add(left, planes, scale, i, j, best_down, best_right, rows[i], columns[j], -1.0)
                 changed[i, j] = best_down != own_down or best_right != own_right
@@ -342,18 +353,10 @@ def add(
     columns: Floats, sign: float,
 ) -> None:  # fmt: skip
     """Adds to a frame what a cell's vector brings there, or takes it away."""
-    cell, steps, _, _, around, edge = scale
-    plane = planes[(down % steps) * steps + right % steps]
-    top, left = cell * i - around, cell * j - around
-    first, last = max(left, 0), min(left + 2 * cell, y.shape[1])
-    count, to, share = np.uint64(last - first), np.uint64(first), np.uint64(first - left)
-    column = np.uint64(first + edge + right // steps)
-    for row in range(max(top, 0), min(top + 2 * cell, y.shape[0])):
-        weight, own, there = (
-            np.float32(sign) * rows[row - top],
-            np.uint64(row),
-            np.uint64(row + edge + down // steps),
-        )
+    number, start, end, top, line_step, count, to, share, column = window(scale, y.shape, i, j, down, right)
+    plane = planes[number]
+    for row in range(start, end):
+        weight, own, there = np.float32(sign) * rows[row - top], np.uint64(row), np.uint64(row + line_step)
         for k in range(count):
             y[own, to + k] += weight * columns[share + k] * plane[there, column + k]
 
@@ -365,33 +368,17 @@ def rest(
 ) -> Any:  # fmt: skip
     """Squared error of what is left of a frame beside what a cell's vector brings there; or anything above
     `most`, if it is more than that."""
-    cell, steps, _, _, around, edge = scale
-    plane = planes[(down % steps) * steps + right % steps]
-    top, left = cell * i - around, cell * j - around
-    first, last = max(left, 0), min(left + 2 * cell, x.shape[1])
-    count, to, share = np.uint64(last - first), np.uint64(first), np.uint64(first - left)
-    column = np.uint64(first + edge + right // steps)
+    number, start, end, top, line_step, count, to, share, column = window(scale, x.shape, i, j, down, right)
+    plane = planes[number]
     total = np.float32(0)
-    for row in range(max(top, 0), min(top + 2 * cell, x.shape[0])):
-        weight, own, there = rows[row - top], np.uint64(row), np.uint64(row + edge + down // steps)
+    for row in range(start, end):
+        weight, own, there = rows[row - top], np.uint64(row), np.uint64(row + line_step)
         for k in range(count):
             difference = x[own, to + k] - weight * columns[share + k] * plane[there, column + k]
             total += difference * difference
         if row % CHECKED == 0 and total > most:
             break
     return total
-
-
-@compiled
-def guess(off: Integers, i: int, j: int, component: int) -> Any:
-    """The code's own (see motion.py)."""
-    left = off[i, j - 1, component] if j else 0
-    if i == 0:
-        return left
-    above = off[i - 1, j, component]
-    if j == 0 or j == off.shape[1] - 1:
-        return above
-    return max(min(left, above), min(max(left, above), off[i - 1, j + 1, component]))
 
 
 @compiled
@@ -404,3 +391,23 @@ def spent(off: Integers, i: int, j: int) -> Any:
             residual = (off[i, j, component] - guess(off, i, j, component) + 128) % 256 - 128
             total += BITS[abs(residual)]
     return total
+
+
+@compiled
+def told(off: Integers, i: int, j: int) -> Any:
+    """Bits of the code that a cell's vector is part of."""
+    total = np.float32(0)
+    for place in range(4):
+        total += spent(off, i + GUESSED[place, 0], j + GUESSED[place, 1])
+    return total
+
+
+@compiled
+def off_line(vectors: Integers, line: Integers) -> Integers:
+    """vectors - line, which as such takes numba seconds to compile."""
+    off = np.empty_like(vectors)
+    for i in range(off.shape[0]):
+        for j in range(off.shape[1]):
+            for part in range(2):
+                off[i, j, part] = vectors[i, j, part] - line[i, j, part]
+    return off
