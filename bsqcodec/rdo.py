@@ -95,7 +95,9 @@ class Search:
         """
         best = [level.detach().float().clone() for level in bits]
         if self._kind is BlockKind.TUBE and self._memory is not None:
-            self._vectors = self._ladder.vectors(best, None, self._log_lambda, self._memory)
+            self._vectors = self._ladder.vectors(
+                best, None, self._log_lambda, self._memory, self._frames.shape[1]
+            )
         for window in self._windows(len(best)):
             before, near = window.of(best), window.of(points)
             after = self._refine(window, before, near, steps_of(effort))

@@ -50,27 +50,27 @@ def _between(y: Floats, a: Floats, b: Floats, c: Floats, d: Floats, e: Floats, f
 
 
 @compiled
-def lay(planes: Floats, beyond: int, moves_hw2: Floats, cell: int, channels: int, y: Floats) -> None:
+def lay(planes: Floats, beyond: int, moves_hw2: Floats, channels: int, y: Floats) -> None:
     """Adds to y, (H, W * C), what `motion.compensate` makes of one frame: every cell is taken, with half a
     cell around it, from where its vector points, weighted and added. planes: of `half_pixels`. moves: in
     pixels."""
     h, w, _ = moves_hw2.shape
     H, W, C = y.shape[0], y.shape[1] // channels, channels
     tall, wide = planes.shape[1], planes.shape[2] // C
-    side = 2 * cell
-    tent = np.empty(side, np.float32)
-    for k in range(side):
-        tent[k] = np.float32(min(k, side - 1 - k) + 0.5) / np.float32(cell)
-    share = np.empty(side * C, np.float32)
-    for k in range(side * C):
-        share[k] = tent[k // C]
-    shares = np.empty(side * C, np.float32)
-    clamped = np.empty(side * C, np.float32)
+    cell_rows, cell_columns = H // h, W // w
+    tent, share = np.empty(2 * cell_rows, np.float32), np.empty(2 * cell_columns * C, np.float32)
+    for k in range(2 * cell_rows):
+        tent[k] = np.float32(min(k, 2 * cell_rows - 1 - k) + 0.5) / np.float32(cell_rows)
+    for k in range(2 * cell_columns * C):
+        place = min(k // C, 2 * cell_columns - 1 - k // C)
+        share[k] = np.float32(place + 0.5) / np.float32(cell_columns)
+    shares = np.empty(2 * cell_columns * C, np.float32)
+    clamped = np.empty(2 * cell_columns * C, np.float32)
     for r in range(-1, h + 1):
-        top = cell * r - cell // 2
+        top = cell_rows * r - cell_rows // 2
         for s in range(-1, w + 1):
-            left = cell * s - cell // 2
-            first, last = max(left, 0), min(left + side, W)
+            left = cell_columns * s - cell_columns // 2
+            first, last = max(left, 0), min(left + 2 * cell_columns, W)
             move = moves_hw2[min(max(r, 0), h - 1), min(max(s, 0), w - 1)]
             down, right = np.floor(2 * move[0]), np.floor(2 * move[1])
             below, beside = 2 * move[0] - down, 2 * move[1] - right
@@ -83,7 +83,7 @@ def lay(planes: Floats, beyond: int, moves_hw2: Floats, cell: int, channels: int
                 plane = planes[2 * (rows % 2) + columns % 2]
                 row_step, start = rows // 2 + beyond, first + columns // 2 + beyond
                 inside = start >= 0 and start + last - first <= wide
-                for i in range(max(top, 0), min(top + side, H)):
+                for i in range(max(top, 0), min(top + 2 * cell_rows, H)):
                     source = plane[min(max(i + row_step, 0), tall - 1)]
                     part = np.float32(weight * tent[i - top])
                     for k in range((last - first) * C):

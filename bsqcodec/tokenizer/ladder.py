@@ -156,7 +156,10 @@ class MotionLevel(Rated):
 
     def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
         """The state with the vectors of a tube of so many frames put in."""
-        pixels = vectors_BhwA2.flatten(3) / (motion.steps_per_pixel(frames) * self.UNIT)
+        pixels = vectors_BhwA2 / (motion.steps_per_pixel(frames) * self.UNIT)
+        if frames == 1:  # where all rows move alike, as anchors on a line would
+            pixels = pixels * torch.arange(1.0, 1 + pixels.shape[3], device=pixels.device)[:, None]
+        pixels = pixels.flatten(3)
         return state_BHWD + self.embed(pixels.to(state_BHWD.dtype))  # type: ignore[no-any-return]
 
 
@@ -282,14 +285,16 @@ class Ladder(nn.Module):
         frames_BTCHW: Tensor | None,
         log_lambda_B1: Tensor,
         memory: Memory,
+        frames: int,
         levels: int | None = None,
     ) -> Tensor:
-        """Vectors of a tube, (B, h, w, A, 2): those that the bits say; where bits stop before the motion
-        level and there are frames, and `levels` does not leave it out, the best for them; else 0."""
+        """Vectors of a tube of so many frames, (B, h, w, A, 2): those that the bits say; where bits stop
+        before the motion level and there are frames, and `levels` does not leave it out, the best for them;
+        else 0."""
         config = self.config
         number = config.motion_level
         if number is not None and number < len(bits):
-            return motion.from_bits(bits[number])
+            return motion.from_bits(bits[number], frames)
         if number is not None and frames_BTCHW is not None and (levels is None or number < levels):
             return self.search(frames_BTCHW, memory.frame, log_lambda_B1[:, 0].exp(), config.anchors)
         B, _, H, W = memory.frame.shape
@@ -351,11 +356,11 @@ class Ladder(nn.Module):
         moved_BTCHW = None
         if kind is BlockKind.TUBE:
             assert memory is not None
-            if vectors is None:
-                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, levels)
             frames = tube_frames or ends.frames
             if frames_BTCHW is not None:
                 frames = frames_BTCHW.shape[1]
+            if vectors is None:
+                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, frames, levels)
             moved_BTCHW = motion.compensate(memory.frame, vectors, frames)
             memory = memory.moved(vectors, frames)
         features = None
@@ -462,7 +467,7 @@ class Ladder(nn.Module):
         out: BlockOutput,
     ) -> Tensor:
         """As `_level`, for the vectors of a tube of so many frames."""
-        bits = motion.to_bits(vectors) if bits_BHWL is None else bits_BHWL.float()
+        bits = motion.to_bits(vectors, frames) if bits_BHWL is None else bits_BHWL.float()
         if rated:
             out.rate_bits_B.append(level.rate(state, bits))
         out.bits.append(bits)

@@ -6,16 +6,18 @@ A vector says where in the frame before the tube a cell of one of its frames com
 -128..127, in half pixels, in quarters where the tube has one frame. There is one for each of A anchors,
 frames at equal distances of which the last is one; vectors of the frames between are interpolated, with 0 for
 the frame before the tube. A tube of fewer frames than anchors has those of its frames as its first, and the
-rest lies on the line. Half way between pixels the frame is what H.264's six taps make of it, and between
-those places it is bilinear. The bits of all vectors of a cell are a token of the tube's motion level
-(`TokenizerConfig.motion_level`). Networks do not choose them: the encoder searches them (motion_search.py).
+rest lies on the line; but a tube of one frame has A vectors in each cell for that frame, for A rows of equal
+height: where each frame gets many bits, finer cells pay. Half way between pixels the frame is what H.264's
+six taps make of it, and between those places it is bilinear. The bits of all vectors of a cell are a token of
+the tube's motion level (`TokenizerConfig.motion_level`). Networks do not choose them: the encoder searches
+them (motion_search.py).
 
 Code of a cell: for every anchor and component the residual v - p as two's digits of base 16, -8..7, each a
 sign bit and three bits of magnitude (sign alone: -8), high digit first; residuals are modulo 256. p is the
 line through the two anchors before (the frame before the tube counts as one that has not moved) plus the
 median of how far the cells to the left, above, and above to the right are off that line; in the first row
 that of the left cell; in the first and in the last column that of the cell above stands in for what is not
-there.
+there. In a tube of one frame all rows are one grid of A * h x w cells with one anchor.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bsqcodec.tokenizer.config import ANCHOR_BITS, CELL
+from bsqcodec.tokenizer.config import ANCHOR_BITS
 
 BEYOND = 3
 """Pixels beyond a frame's border from which on all places between pixels are the border's."""
@@ -46,8 +48,26 @@ def wrapped(numbers: Tensor) -> Tensor:
     return (numbers + 128) % 256 - 128
 
 
-def to_bits(vectors_BhwA2: Tensor) -> Tensor:
-    """The code, (B, h, w, 16 * A) of {0, 1}, float32. Vectors are int64."""
+def in_rows(vectors_BhwA2: Tensor) -> Tensor:
+    """The vectors of a tube of one frame row by row, (B, h * A, w, 2)."""
+    return vectors_BhwA2.transpose(2, 3).flatten(1, 2)
+
+
+def from_rows(vectors_Bhw2: Tensor, rows: int) -> Tensor:
+    """The inverse of `in_rows`, for so many of them in a cell."""
+    B, height, w, numbers = vectors_Bhw2.shape
+    return vectors_Bhw2.reshape(B, height // rows, rows, w, numbers).transpose(2, 3)
+
+
+def to_bits(vectors_BhwA2: Tensor, frames: int) -> Tensor:
+    """The code of the vectors of a tube of so many frames, (B, h, w, 16 * A) of {0, 1}, float32. Vectors are
+    int64."""
+    if frames == 1:
+        return from_rows(_to_bits(in_rows(vectors_BhwA2)[..., None, :]), vectors_BhwA2.shape[3]).flatten(3)
+    return _to_bits(vectors_BhwA2)
+
+
+def _to_bits(vectors_BhwA2: Tensor) -> Tensor:
     off_BhwA2 = vectors_BhwA2 - _lines(vectors_BhwA2)
     residual = wrapped(off_BhwA2 - medians(off_BhwA2))
     low = (residual + 8) % 16 - 8
@@ -57,8 +77,15 @@ def to_bits(vectors_BhwA2: Tensor) -> Tensor:
     return bits.flatten(3).float()
 
 
-def from_bits(bits_BhwL: Tensor) -> Tensor:
+def from_bits(bits_BhwL: Tensor, frames: int) -> Tensor:
     """The vectors (B, h, w, A, 2), int64; the inverse of `to_bits`. Any bits are some vectors."""
+    if frames == 1:
+        bits_BhwAl = bits_BhwL.reshape(*bits_BhwL.shape[:3], -1, ANCHOR_BITS)
+        return from_rows(_from_bits(in_rows(bits_BhwAl))[..., 0, :], bits_BhwAl.shape[3])
+    return _from_bits(bits_BhwL)
+
+
+def _from_bits(bits_BhwL: Tensor) -> Tensor:
     from bsqcodec.tokenizer import kernels  # where one trains numba may be missing
 
     B, h, w, L = bits_BhwL.shape
@@ -90,7 +117,10 @@ def medians(x_BhwA2: Tensor) -> Tensor:
 
 
 def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
-    """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32."""
+    """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32; of a single one (B, 1, h * A, w,
+    2)."""
+    if frames == 1:
+        return in_rows(vectors_BhwA2)[:, None].float() / steps_per_pixel(frames)
     anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / steps_per_pixel(frames)
     count = vectors_BhwA2.shape[3]
     step = min(1.0, count / frames)
@@ -148,24 +178,26 @@ def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor
 def _blended(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     """`compensate` pixel by pixel: with a gradient, and fast on accelerators."""
     B, C, H, W = frame_BCHW.shape
-    half, device = CELL // 2, frame_BCHW.device
+    device = frame_BCHW.device
     frames = moves_BThw2.shape[1]
     # Between the middles of cells, and half a cell beyond the frame, the nearest four are the same.
     moves = moves_BThw2.flatten(0, 1).flip(-1)
     N, h, w, _ = moves.shape
+    tall, wide = H // h, W // w  # a cell
+    above, beside = tall // 2, wide // 2
     cells = F.pad(moves.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
-    grid = _grid(H, W, half, device).view(h + 1, CELL, w + 1, CELL, 2)
+    grid = _grid(H, W, above, beside, device).view(h + 1, tall, w + 1, wide, 2)
     planes = half_pixels(frame_BCHW)
-    tall, wide = planes.shape[-2:]
-    finer = planes.view(B, C, 2, 2, tall, wide).permute(0, 1, 4, 2, 5, 3).reshape(B, C, 2 * tall, 2 * wide)
+    bordered = planes.shape[-2:]
+    finer = planes.view(B, C, 2, 2, *bordered).permute(0, 1, 4, 2, 5, 3).flatten(2, 3).flatten(3, 4)
     finer = finer.repeat_interleave(frames, 0)
-    far = (torch.arange(CELL, device=device) + 0.5) / CELL
+    far, right_far = ((torch.arange(side, device=device) + 0.5) / side for side in (tall, wide))
     found = frame_BCHW.new_zeros(N, C, H, W)
     for down, rows in enumerate((1 - far, far)):
-        for right, columns in enumerate((1 - far, far)):
+        for right, columns in enumerate((1 - right_far, right_far)):
             moved = cells[:, down : down + h + 1, None, right : right + w + 1, None]
-            places = (grid + moved).view(N, H + CELL, W + CELL, 2)[:, half:-half, half:-half]
-            share = (rows[:, None] * columns).repeat(h + 1, w + 1)[half:-half, half:-half]
+            places = (grid + moved).view(N, H + tall, W + wide, 2)[:, above:-above, beside:-beside]
+            share = (rows[:, None] * columns).repeat(h + 1, w + 1)[above:-above, beside:-beside]
             found = torch.addcmul(found, share, _sampled(finer, 2 * (places + BEYOND)))
     return found.view(B, frames, C, H, W)
 
@@ -182,7 +214,7 @@ def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
         kernels.half_pixels(frame.permute(1, 2, 0).contiguous().numpy(), BEYOND, planes)
         for number in range(T):
             moves_hw2 = moves_BThw2[clip, number].numpy()
-            kernels.lay(planes, BEYOND, moves_hw2, CELL, C, found[clip, number].numpy())
+            kernels.lay(planes, BEYOND, moves_hw2, C, found[clip, number].numpy())
     return found.view(B, T, H, W, C).permute(0, 1, 4, 2, 3)
 
 
@@ -191,7 +223,8 @@ def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:
     _, H, W, _ = x_BHWD.shape
     with torch.autocast(x_BHWD.device.type, enabled=False):
         moves = moves_Bhw2.permute(0, 3, 1, 2)
-        moves = F.interpolate(moves, size=(H, W), mode="nearest" if stride <= CELL else "area")
+        coarser = moves.shape[-2] <= H and moves.shape[-1] <= W
+        moves = F.interpolate(moves, size=(H, W), mode="nearest" if coarser else "area")
         found = _taken(x_BHWD.float().permute(0, 3, 1, 2), moves.permute(0, 2, 3, 1) / stride)
     return found.permute(0, 2, 3, 1).to(x_BHWD.dtype)
 
@@ -199,13 +232,14 @@ def moved_features(x_BHWD: Tensor, moves_Bhw2: Tensor, stride: int) -> Tensor:
 def _taken(x_BCHW: Tensor, moves_BHW2: Tensor) -> Tensor:
     """Every pixel from as far away as its vector says."""
     _, _, H, W = x_BCHW.shape
-    return _sampled(x_BCHW, _grid(H, W, 0, x_BCHW.device) + moves_BHW2.flip(-1))
+    return _sampled(x_BCHW, _grid(H, W, 0, 0, x_BCHW.device) + moves_BHW2.flip(-1))
 
 
 @lru_cache(maxsize=4)  # of one size of video
-def _grid(height: int, width: int, beyond: int, device: torch.device) -> Tensor:
+def _grid(height: int, width: int, above: int, beside: int, device: torch.device) -> Tensor:
     """Places of the pixels, and of so many beyond each border: (H, W, 2), in pixels, x first."""
-    y, x = (torch.arange(-beyond, size + beyond, device=device).float() for size in (height, width))
+    sides = (height, above), (width, beside)
+    y, x = (torch.arange(-more, size + more, device=device).float() for size, more in sides)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 

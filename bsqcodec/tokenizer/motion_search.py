@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from bsqcodec.tokenizer.config import CELL
 from bsqcodec.tokenizer.motion import (
     BEYOND,
+    from_rows,
     half_pixels,
     medians,
     quarter_pixels,
@@ -74,7 +75,7 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
     """
     with torch.autocast(frames_BTCHW.device.type, enabled=False):
         T = frames_BTCHW.shape[1]
-        searched = min(anchors, T)
+        searched, rows = min(anchors, T), anchors if T == 1 else 1
         cost = lagrangian_B.float() * searched / (T * ERROR_WEIGHT)  # of a bit, in squared differences
         past = _Past(_luma(before_BCHW.float()), steps_per_pixel(T))
         last = torch.zeros(1, device=before_BCHW.device, dtype=torch.int64)
@@ -83,9 +84,12 @@ def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anch
         for anchor in range(searched):
             frame = _luma(frames_BTCHW[:, (anchor + 1) * T // searched - 1].float())
             if frame.device.type == "cpu":
-                vectors = _overlapped(past, frame, cost, line, _compiled_search(past, frame, cost, line))
+                vectors = _compiled_search(past, frame, cost, line, rows)
+                vectors = _overlapped(past, frame, cost, line, vectors)
             else:
-                vectors = _Anchor(past, frame, cost[:, None, None]).search(line)
+                vectors = _Anchor(past, frame, cost[:, None, None], rows).search(line)
+            if T == 1:
+                return from_rows(vectors, rows)
             line, last = 2 * vectors - last, vectors
             found.append(vectors)
         for _ in range(anchors - searched):
@@ -138,30 +142,34 @@ class _Past:
 
 
 class _Scale(NamedTuple):
-    """How a cell is compared at a reduction. cell: its side. steps: of a vector in a pixel. area: pixels that
-    one stands for. limit: the longest vector along an axis, in steps. around: pixels around a cell that count
-    as well. edge: pixels that all this goes beyond the frame."""
+    """How a cell is compared at a reduction. tall, wide: its sides. steps: of a vector in a pixel. area:
+    pixels that one stands for. limit: the longest vector along an axis, in steps. above, beside: pixels
+    around a cell that count as well. edge: pixels that all this goes beyond the frame."""
 
-    cell: int
+    tall: int
+    wide: int
     steps: int
     area: int
     limit: int
-    around: int
+    above: int
+    beside: int
     edge: int
 
     @staticmethod
-    def of(past: _Past, reduction: int) -> _Scale:
-        steps = past.steps if reduction == 1 else 1
-        limit = past.reach * steps // reduction
-        around = CELL // 2 if reduction == 1 else 0
-        return _Scale(CELL // reduction, steps, reduction**2, limit, around, around - (-limit // steps))
+    def of(past: _Past, reduction: int, rows: int = 1) -> _Scale:
+        """rows: of vectors in a cell."""
+        if reduction > 1:
+            side, limit = CELL // reduction, past.reach // reduction
+            return _Scale(side, side, 1, reduction**2, limit, 0, 0, limit)
+        tall, limit = CELL // rows, past.reach * past.steps
+        return _Scale(tall, CELL, past.steps, 1, limit, tall // 2, CELL // 2, CELL // 2 + past.reach)
 
 
 class _Anchor:
     """The search for one anchor. cost_B11: of a bit, in squared differences of a pixel."""
 
-    def __init__(self, past: _Past, frame_BHW: Tensor, cost_B11: Tensor) -> None:
-        self._past, self._frame, self._cost = past, frame_BHW, cost_B11
+    def __init__(self, past: _Past, frame_BHW: Tensor, cost_B11: Tensor, rows: int) -> None:
+        self._past, self._frame, self._cost, self._rows = past, frame_BHW, cost_B11, rows
 
     def search(self, line_Bhw2: Tensor) -> Tensor:
         """Vectors, (B, h, w, 2). line: where they are expected, or one 0."""
@@ -173,9 +181,9 @@ class _Anchor:
             vectors = 2 * vectors
             choices = torch.cat([_stepped(vectors, 1), torch.stack(_neighbours(vectors))])
             vectors = self._cheapest(errors, vectors, choices)
-        vectors = vectors * reduction * self._past.steps
+        vectors = (vectors * reduction * self._past.steps).repeat_interleave(self._rows, 1)
         line = line_Bhw2.expand_as(vectors)
-        errors = _Errors(self._past, self._frame, 1)
+        errors = _Errors(self._past, self._frame, 1, self._rows)
         start = torch.stack([torch.zeros_like(vectors), line])
         start = torch.cat([_stepped(vectors, self._past.steps), start])
         vectors = self._cheapest(errors, vectors, start, _off_neighbours(vectors, line))
@@ -284,12 +292,12 @@ def _coded(vectors_Bhw2: Tensor, line_Bhw2: Tensor, own_Bhw: Tensor) -> Callable
     return bits
 
 
-def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: Tensor) -> Tensor:
+def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: Tensor, rows: int) -> Tensor:
     """What `_Anchor.search` finds, clip by clip."""
     from bsqcodec.tokenizer import search_kernels as kernels
 
     B, H, W = frame_BHW.shape
-    lines = line_Bhw2.expand(B, H // CELL, W // CELL, 2).contiguous().numpy()
+    lines = line_Bhw2.expand(B, rows * H // CELL, W // CELL, 2).contiguous().numpy()
     reduced = {factor: _reduced(frame_BHW, factor).contiguous() for factor in (COARSEST, 4, 2, 1)}
     found = torch.empty(lines.shape, dtype=torch.int64)
     for clip, (cost, line) in enumerate(zip(cost_B.tolist(), lines, strict=True)):
@@ -300,15 +308,16 @@ def _compiled_search(past: _Past, frame_BHW: Tensor, cost_B: Tensor, line_Bhw2: 
         for reduction in (4, 2):
             scale = _Scale.of(past, reduction)
             planes, frame = past.planes(reduction, scale.edge)[clip].numpy(), reduced[reduction][clip].numpy()
-            at = (planes, frame, shares(scale.cell, scale.around).numpy(), scale)
+            at = (planes, frame, shares(scale).numpy(), scale)
             vectors = 2 * vectors
             around = kernels.neighbours(vectors)
             choices = kernels.stepped(vectors, 1, around)
             vectors = kernels.refined(*at, vectors, choices, around, line, 0.0, everywhere)
-        vectors = 2 * past.steps * vectors
-        scale = _Scale.of(past, 1)
+        vectors = np.repeat(2 * past.steps * vectors, rows, 0)
+        everywhere = np.ones(vectors.shape[:2], np.bool_)
+        scale = _Scale.of(past, 1, rows)
         planes, frame = past.planes(1, scale.edge)[clip].numpy(), reduced[1][clip].numpy()
-        at = (planes, frame, shares(scale.cell, scale.around).numpy(), scale)
+        at = (planes, frame, shares(scale).numpy(), scale)
         start = np.stack([np.zeros_like(line), line], 2)
         choices = kernels.stepped(vectors, past.steps, start)
         around = kernels.neighbours(vectors - line)
@@ -334,7 +343,8 @@ def _overlapped(
     """The vectors, compared once more by what they all together make of the frame."""
     from bsqcodec.tokenizer import search_kernels as kernels
 
-    scale, found = _Scale.of(past, 1), vectors_Bhw2.clone()
+    found = vectors_Bhw2.clone()
+    scale = _Scale.of(past, 1, found.shape[1] * CELL // frame_BHW.shape[1])
     planes = past.planes(1, scale.edge)
     for clip, cost in enumerate(cost_B.tolist()):
         line = line_Bhw2.expand_as(found)[clip].contiguous().numpy()
@@ -349,48 +359,49 @@ class _Errors:
     """Squared differences of cells from where their vectors point, both frames reduced so, as if they were
     not."""
 
-    def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int) -> None:
-        frame, scale = _reduced(frame_BHW, reduction), _Scale.of(past, reduction)
+    def __init__(self, past: _Past, frame_BHW: Tensor, reduction: int, rows: int = 1) -> None:
+        frame, scale = _reduced(frame_BHW, reduction), _Scale.of(past, reduction, rows)
         _, H, W = frame.shape
-        cell = scale.cell
-        self._grid = (H // cell, W // cell)
+        cell = (scale.tall, scale.wide)
+        self._grid = (H // scale.tall, W // scale.wide)
         self._scale, self.limit = scale, scale.limit
-        side = cell + 2 * scale.around
-        edges = (scale.around,) * 4
-        self._frame = _squares(F.pad(frame, edges), cell, side).flatten(0, 2)
-        inside = _squares(F.pad(torch.ones_like(frame[:1]), edges), cell, side)
-        self._shares = (inside * shares(cell, scale.around).to(frame.device)).flatten(0, 2)
-        self._anywhere = _squares(past.planes(reduction, scale.edge).flatten(0, 1), 1, side)
+        sides = (scale.tall + 2 * scale.above, scale.wide + 2 * scale.beside)
+        edges = (scale.beside,) * 2 + (scale.above,) * 2
+        self._frame = _boxes(F.pad(frame, edges), cell, sides).flatten(0, 2)
+        inside = _boxes(F.pad(torch.ones_like(frame[:1]), edges), cell, sides)
+        self._shares = (inside * shares(scale).to(frame.device)).flatten(0, 2)
+        self._anywhere = _boxes(past.planes(reduction, scale.edge).flatten(0, 1), (1, 1), sides)
 
     def __call__(self, vectors_N2: Tensor, own_N: Tensor) -> Tensor:
         """(N,), for vectors no longer than `limit`. own: number of each one's cell, clip by clip, row by
         row."""
-        cell, steps, area, _, around, edge = self._scale
+        tall, wide, steps, area, _, above, beside, edge = self._scale
         down, right = vectors_N2.unbind(-1)
         h, w = self._grid
         plane = steps**2 * (own_N // (h * w)) + (down % steps) * steps + right % steps
-        top = cell * (own_N // w % h) + edge - around + down // steps
-        left = cell * (own_N % w) + edge - around + right // steps
+        top = tall * (own_N // w % h) + edge - above + down // steps
+        left = wide * (own_N % w) + edge - beside + right // steps
         difference = self._anywhere[plane, top, left] - self._frame[own_N]
         return (difference.square() * self._shares[own_N % (h * w)]).sum((1, 2)).mul_(area)
 
 
-def _squares(x_BHW: Tensor, step: int, side: int) -> Tensor:
-    """A view of the squares of so many pixels that begin at every `step` of them, (B, rows, columns, side,
-    side)."""
-    return x_BHW.unfold(1, side, step).unfold(2, side, step)
+def _boxes(x_BHW: Tensor, steps: tuple[int, int], sides: tuple[int, int]) -> Tensor:
+    """A view of the boxes of such sides that begin at every so many pixels, (B, rows, columns, tall,
+    wide)."""
+    return x_BHW.unfold(1, sides[0], steps[0]).unfold(2, sides[1], steps[1])
 
 
 @cache
-def shares(cell: int, around: int) -> Tensor:
-    """What the error of each pixel of a cell and around it counts, (side, side); as much as there are pixels
-    in the cell."""
-    inner = torch.ones(cell, cell)
-    if not around:
+def shares(scale: _Scale) -> Tensor:
+    """What the error of each pixel of a cell and around it counts; as much as there are pixels in the
+    cell."""
+    inner = torch.ones(scale.tall, scale.wide)
+    if not scale.above:
         return inner
-    near = (torch.arange(cell) + 0.5) / cell
-    tent = torch.cat([near, near.flip(0)])
-    return (1 - AROUND_SHARE) * F.pad(inner, (around,) * 4) + AROUND_SHARE * tent[:, None] * tent
+    near = [(torch.arange(side) + 0.5) / side for side in (scale.tall, scale.wide)]
+    rows, columns = (torch.cat([half, half.flip(0)]) for half in near)
+    inner = F.pad(inner, (scale.beside,) * 2 + (scale.above,) * 2)
+    return (1 - AROUND_SHARE) * inner + AROUND_SHARE * rows[:, None] * columns
 
 
 def _reduced(x_BHW: Tensor, factor: int) -> Tensor:

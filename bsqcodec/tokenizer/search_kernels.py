@@ -20,7 +20,7 @@ from bsqcodec.tokenizer.kernels import guess
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-Scale = tuple[int, int, int, int, int, int]
+Scale = tuple[int, int, int, int, int, int, int, int]
 
 _FAR = np.arange(2048)
 BITS = (2 * np.log2(1 + _FAR) + 0.7 * (_FAR > 0)).astype(np.float32)
@@ -111,14 +111,13 @@ def window(scale: Scale, shape: Any, i: int, j: int, down: int, right: int) -> A
     plane; first of the rows and the one after the last; where the cell's own begin; from a row to that of the
     plane; how many columns; the first of the frame's, of the cell's own, of the plane's. Columns are without
     a sign: indices that have one may count from an array's end, which is looked at for every number."""
-    cell, steps, _, _, around, edge = scale
-    top, left = cell * i - around, cell * j - around
-    side = cell + 2 * around
-    first, last = max(left, 0), min(left + side, shape[1])
+    tall, wide, steps, _, _, above, beside, edge = scale
+    top, left = tall * i - above, wide * j - beside
+    first, last = max(left, 0), min(left + wide + 2 * beside, shape[1])
     return (
         (down % steps) * steps + right % steps,
         max(top, 0),
-        min(top + side, shape[0]),
+        min(top + tall + 2 * above, shape[0]),
         top,
         edge + down // steps,
         np.uint64(last - first),
@@ -134,7 +133,7 @@ def error(
     most: Any,
 ) -> Any:  # fmt: skip
     """See `_Errors`: of one cell and one vector; or anything above `most`, if it is more than that."""
-    area = scale[2]
+    area = scale[3]
     number, start, end, top, line_step, count, own_column, share_column, column = window(
         scale, frame.shape, i, j, down, right
     )
@@ -160,7 +159,7 @@ def refined(
     h, w, count, _ = choices.shape
     found = np.empty_like(vectors)
     expected = np.empty((4, 2), np.int64)
-    limit = scale[3]
+    limit = scale[4]
     for i in range(h):
         for j in range(w):
             best = np.inf
@@ -244,7 +243,7 @@ def settle(
     """One comparison by the bits of the code, in place: vectors give way to what is around them, or to the
     code's own guess, where that costs less. cost: of a bit of the code."""
     h, w, _ = vectors.shape
-    limit = scale[3]
+    limit = scale[4]
     off = off_line(vectors, line)
     guesses = np.empty((5, 2), np.int64)
     # Of none of the cells in one of these sets does the code's cost depend on another of it.
@@ -285,12 +284,12 @@ def settle_overlapped(
     frame itself, in place: by the mean of what the vectors of the nearest cells bring there. cost: of a bit
     of the code."""
     h, w, _ = vectors.shape
-    cell, limit = scale[0], scale[3]
-    rows, columns = np.empty((h, 2 * cell), np.float32), np.empty((w, 2 * cell), np.float32)
+    tall, wide, limit = scale[0], scale[1], scale[4]
+    rows, columns = np.empty((h, 2 * tall), np.float32), np.empty((w, 2 * wide), np.float32)
     for i in range(h):
-        tents(rows[i], cell, i == 0, i == h - 1)
+        tents(rows[i], tall, i == 0, i == h - 1)
     for j in range(w):
-        tents(columns[j], cell, j == 0, j == w - 1)
+        tents(columns[j], wide, j == 0, j == w - 1)
     left, off = frame.copy(), off_line(vectors, line)
     for i in range(h):
         for j in range(w):

@@ -146,7 +146,7 @@ def test_tubes_start_as_the_frame_before_moved() -> None:
     x = frames(64, 64, 5)
     memory = ladder(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=x[:, :1]).memory
     tube = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x[:, 1:], memory=memory)
-    vectors = motion.from_bits(tube.bits[1])
+    vectors = motion.from_bits(tube.bits[1], 4)
     assert vectors.any()
     assert torch.allclose(tube.frames_BTCHW, motion.compensate(memory.frame, vectors, 4), atol=1e-5)
 

@@ -152,12 +152,11 @@ def test_what_bits_of_a_token_know_of_each_other(name: str) -> None:
 def tube_clip(vectors_hw2: np.ndarray, tubes: int = 3) -> Clip:
     """Random tokens of tubes of 1 frame whose vectors, in quarter pixels, are all these."""
     source = np.random.default_rng(1)
-    vectors = torch.zeros(1, *vectors_hw2.shape[:2], 2, 2, dtype=torch.int64)
-    vectors[0, :, :, 0] = torch.from_numpy(vectors_hw2)
+    vectors = torch.from_numpy(vectors_hw2)[None, :, :, None].repeat(1, 1, 1, 2, 1)
     shapes = [(64 // level.stride, 64 // level.stride, level.bits) for level in ablate_past.TOKENIZER.levels]
     blocks = [[source.integers(0, 2, shape, dtype=np.uint8) for shape in shapes] for _ in range(1 + tubes)]
     for block in blocks[1:]:
-        block[1] = to_bits(vectors)[0].to(torch.uint8).numpy()
+        block[1] = to_bits(vectors, 1)[0].to(torch.uint8).numpy()
     return Clip.from_bits(1000, 1000, blocks)
 
 

@@ -72,8 +72,7 @@ def moved(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
     bits = (sampler.signs(clip, block)[number] > 0).long()
     # From the middle of one tube to that of the next is as far as a tube's last frame moves.
     length = TOKENIZER.tube_length(clip.tube_rate)
-    vectors_hw2 = motion.from_bits(bits[None])[0, :, :, min(length, TOKENIZER.anchors) - 1]
-    moves_hw2 = vectors_hw2 / motion.steps_per_pixel(length)
+    moves_hw2 = motion.in_frames(motion.from_bits(bits[None], length), length)[0, -1]
     strides = [level.stride for level in sampler.config.levels]
     return [
         level if index <= number else _from_where(level, moves_hw2, strides[index])
