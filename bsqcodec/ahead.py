@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Queue
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -81,26 +81,29 @@ class Behind:
     """Calls that are made in turn in a thread of their own, up to so many of them behind; at once where
     `beside` is false or torch may use one thread alone.
 
-    An error of a call is raised by the next one that is handed over, or by `wait`.
+    An error of a call is raised by the next one that is handed over, by `wait`, or where its result is asked
+    for.
     """
 
     def __init__(self, beside: bool = True, calls: int = 4) -> None:
         self._threads = torch.get_num_threads()
         self._calls = calls
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[Future[Any]] = deque()
         self._executor: ThreadPoolExecutor | None = None
         if beside and self._threads > 1:
             half = self._threads // 2
             self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(half,))
 
-    def __call__(self, work: Callable[[], None]) -> None:
-        """Hand over a call."""
+    def __call__(self, work: Callable[[], T]) -> Future[T]:
+        """Hand over a call; what it returns is the future's result."""
         if self._executor is None:
-            work()
-            return
+            done: Future[T] = Future()
+            done.set_result(work())
+            return done
         while len(self._waiting) >= self._calls:
             self._waiting.popleft().result()
         self._waiting.append(self._executor.submit(work))
+        return self._waiting[-1]
 
     def wait(self) -> None:
         """Until all calls are made."""

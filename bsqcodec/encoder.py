@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from bsqcodec import bitstream, model
+from bsqcodec.ahead import Behind
 from bsqcodec.bitstream import Gop, Header
 from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
@@ -26,7 +29,7 @@ from bsqcodec.pixels import Pixels
 from bsqcodec.repeats import RepeatChoice
 from bsqcodec.scene import CutDetector
 from bsqcodec.smoothing import SmoothingChoice
-from bsqcodec.synthesis import LadderTokenizer, Tokens, open_tokenizer
+from bsqcodec.synthesis import Judgement, LadderTokenizer, Tokens, open_tokenizer
 from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS, tube_fault
 from bsqcodec.version import VERSION
 
@@ -146,6 +149,7 @@ class Encoder:
             raise InputError(f"a GOP of {self._gop_frames} frames, {weights.card.name} holds {most}")
         self._cuts = CutDetector() if self.options.scene_cuts and self._gop_frames > 1 else None
         self._choice: TubeChoice | None = None
+        self._alone: Future[Judgement] | None = None  # of the first frame of a GOP that has just begun
         self._ladder: LadderTokenizer | None = None  # where there are tubes to be judged
         if self._gop_frames > 1 and isinstance(self._tokenizer, LadderTokenizer):
             self._ladder = self._tokenizer
@@ -153,8 +157,8 @@ class Encoder:
             self._repeats = RepeatChoice(lagrangian)
             self._choice = TubeChoice(lagrangian) if self.options.gop is None else None
         self._clock = Clock()
-        beside = self._gop_frames > 1
-        self._coder = GopCoder(weights, device, self._clock, beside=beside)
+        self._behind = Behind(self._gop_frames > 1 and device.type == "cpu")
+        self._coder = GopCoder(weights, device, self._clock, self._behind)
         self._width, self._height, self._still = width, height, still
         self._writer = bitstream.StreamWriter(fileobj)
         self._writer.write_header(
@@ -251,24 +255,34 @@ class Encoder:
         if kind is BlockKind.KEY:
             self._begin_choice(frames)
         tokens = self._tokens(kind, frames)
-        if kind is BlockKind.TUBE and self._choice is not None and not self._choice.pays(self._judgement):
-            self._without_tube()
-            return
+        if kind is BlockKind.TUBE and self._choice is not None:
+            if self._alone is not None:
+                self._choice.begin(self._alone.result())
+                self._alone = None
+            if not self._choice.pays(self._judgement):
+                self._without_tube()
+                return
         if tokens is None:
             self._gop.repeat()
         else:
             self._coder.add(self._gop, kind, tokens)
         if self._ladder is not None and self._smoothing is not None:
-            with self._clock("smoothing"), self._coder.sharing():
-                self._smoothing.add(self._ladder.shown() if tokens is not None else None, self._waiting)
+            shown = self._ladder.shown() if tokens is not None else None
+            self._behind(partial(self._judge_smoothing, self._smoothing, shown, self._waiting))
         self._waiting = []
+
+    def _judge_smoothing(
+        self, smoothing: SmoothingChoice, shown: Sequence[Pixels] | None, frames: Sequence[Pixels]
+    ) -> None:
+        with self._clock("smoothing"):
+            smoothing.add(shown, frames)
 
     def _tokens(self, kind: BlockKind, frames: Sequence[Pixels]) -> Tokens | None:
         """Those of a block, None where it is to repeat the frame before it. Leaves the judgement of a tube,
         where the choice asks for it."""
         tube = kind is BlockKind.TUBE
         repeat = None
-        with self._clock("analysis"), self._coder.sharing():
+        with self._clock("analysis"), self._behind.sharing():
             if self._ladder is not None and tube:
                 repeat = self._ladder.judge_repeat(frames)
                 if repeat is not None and self._repeats.is_sure(repeat):
@@ -300,25 +314,28 @@ class Encoder:
         which these cost least, if they are enough to tell, else the usual one."""
         self._tube_frames = self._tube_choices[0]
         if len(self._waiting) == self._tried_frames and self._ladder is not None:
-            with self._clock("analysis"), self._coder.sharing():
-                costs = {
-                    length: self._ladder.cost_of_tubes(self._waiting, length, self._rate, self._levels)
-                    for length in self._tube_choices
-                }
+            cost = partial(self._cost_of_tubes, self._ladder, self._waiting)
+            longest = max(self._tube_choices)  # takes the least time: behind what the prior has to do
+            behind = self._behind(partial(cost, longest))
+            with self._behind.sharing():
+                costs = {length: cost(length) for length in self._tube_choices if length != longest}
+            costs[longest] = behind.result()
             self._tube_frames = min(costs, key=lambda length: costs[length] * length**-LENGTH_BIAS)
         for pixels, shown in self._take_back():
             self._take(pixels, shown)
 
+    def _cost_of_tubes(self, ladder: LadderTokenizer, frames: Sequence[Pixels], length: int) -> float:
+        with self._clock("analysis"):
+            return ladder.cost_of_tubes(frames, length, self._rate, self._levels)
+
     def _begin_choice(self, frames: Sequence[Pixels]) -> None:
-        """Tell the choice what the frame that a GOP begins with would come to alone."""
-        if self._choice is None or self._single or self._ladder is None:
-            return
-        with self._clock("analysis"), self._coder.sharing():
-            levels, effort = self._levels, self.options.effort
-            self._ladder.judging = True
-            self._ladder.analyse(BlockKind.KEY, frames, self._rate, levels=levels, effort=effort)
-            self._ladder.forget()
-        self._choice.begin(self._ladder.judgement)
+        """Find out what the frame that a GOP begins with would come to alone, until the first tube asks."""
+        if self._choice is not None and not self._single and self._ladder is not None:
+            self._alone = self._behind(partial(self._judge_alone, self._ladder, frames))
+
+    def _judge_alone(self, ladder: LadderTokenizer, frames: Sequence[Pixels]) -> Judgement:
+        with self._clock("analysis"):
+            return ladder.judge_alone(frames, self._rate, levels=self._levels, effort=self.options.effort)
 
     def _without_tube(self) -> None:
         """End the GOP before the frames that wait, and take them again."""

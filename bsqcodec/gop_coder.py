@@ -106,13 +106,15 @@ class _Timed:
 
 
 class GopCoder:
-    """Codes GOPs with one model's prior. beside: whether blocks that are added may be coded in a thread of
-    their own. The clock's stage `prior` holds the range coder's time too."""
+    """Codes GOPs with one model's prior. behind: codes the blocks that are added, where this is not to be
+    done at once. The clock's stage `prior` holds the range coder's time too."""
 
-    def __init__(self, weights: Weights, device: torch.device, clock: Clock, *, beside: bool = False) -> None:
+    def __init__(
+        self, weights: Weights, device: torch.device, clock: Clock, behind: Behind | None = None
+    ) -> None:
         self._clock = clock
         self._model, self._lengths = weights.card.name, weights.card.tokenizer.tube_lengths
-        self._behind = Behind(beside and device.type == "cpu")
+        self._behind = behind or Behind(False)
         tokenizer = weights.card.tokenizer
         config = PriorConfig(tuple(LevelPriorConfig(level.stride, level.bits) for level in tokenizer.levels))
         self._coders: dict[CodingMode, TokenCoder] = {CodingMode.RAW: RawCoder(config)}
@@ -140,10 +142,6 @@ class GopCoder:
                 coder.encode_block(kind, tokens, context, gop.rate(kind), pairs)
 
         self._behind(code)
-
-    def sharing(self) -> AbstractContextManager[None]:
-        """For what the caller does while the prior may still be coding: leaves it its share of the CPU."""
-        return self._behind.sharing()
 
     def finish(self, gop: GopTokens) -> CodedGop:
         """The smallest way to store the GOP; ways that cannot be smaller are not gone."""

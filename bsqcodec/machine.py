@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 from typing import Any
 
 import torch
@@ -17,10 +18,11 @@ FAST_CPU = torch.cpu._is_avx512_bf16_supported()
 
 
 class Clock:
-    """Seconds per stage."""
+    """Seconds per stage, of all threads together."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
+        self._lock = Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -28,7 +30,8 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start  # type: ignore[assignment]
+            with self._lock:
+                self.seconds[stage] += time.perf_counter() - start  # type: ignore[assignment]
 
 
 def pick_device(name: str) -> torch.device:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from operator import is_
 from typing import NamedTuple, Protocol
@@ -167,6 +168,14 @@ class LadderTokenizer:
         """A new GOP begins."""
         self._state = self._state_before = _State(None, None)
         self._tried = []
+
+    def judge_alone(self, frames: Sequence[Pixels], rate: int, *, levels: int, effort: int) -> Judgement:
+        """What a key frame would come to, whatever came before; nothing changes."""
+        other = copy(self)
+        other.forget()
+        other.judging = True
+        other.analyse(BlockKind.KEY, frames, rate, levels=levels, effort=effort)
+        return other.judgement
 
     def take_back(self) -> None:
         """The block that was analysed last is not coded after all: all is as before it."""
