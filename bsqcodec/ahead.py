@@ -1,6 +1,6 @@
-"""Stages side by side: one that works ahead in a thread of its own, one that is handed work and left behind.
+"""Stages side by side: some that work ahead in threads of their own, one that is handed work and left behind.
 
-The CPU threads that torch may use are shared between the two; with one alone nothing runs beside.
+The CPU threads that torch may use are shared between them; with one alone nothing runs beside.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from queue import Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 
 T = TypeVar("T")
+
+AHEAD = 2
 
 
 class _Failure:
@@ -26,21 +28,39 @@ class _Failure:
 
 
 @contextmanager
-def ahead(source: Generator[T, None, None], items: int = 2) -> Iterator[Iterator[T]]:
-    """The items of a source that works in a thread of its own, up to so many of them ahead.
+def ahead(
+    source: Generator[Any, None, None], *stages: Callable[[Iterator[Any]], Generator[Any, None, None]]
+) -> Iterator[Iterator[Any]]:
+    """The items of a source, as each stage in turn makes them of the items before; source and stages work in
+    threads of their own, ahead of what they are asked for by AHEAD items.
 
-    An error of the source is raised where its item would have come. The source is closed in the end, early
-    or not.
+    An error of any is raised where its item would have come. All are closed in the end, early or not.
     """
     threads = torch.get_num_threads()
     if threads < 2:
+        for stage in stages:
+            source = stage(source)
         yield source
         return
-    made: Queue[T | _Failure] = Queue(items)
+    share = max(1, threads // (2 + len(stages)))
+    with ExitStack() as workers:
+        items = workers.enter_context(_in_a_thread(source, share))
+        for stage in stages:
+            items = workers.enter_context(_in_a_thread(stage(items), share))
+        torch.set_num_threads(max(1, threads - share * (1 + len(stages))))
+        try:
+            yield items
+        finally:
+            torch.set_num_threads(threads)
+
+
+@contextmanager
+def _in_a_thread(source: Generator[T, None, None], threads: int) -> Iterator[Iterator[T]]:
+    made: Queue[T | _Failure] = Queue(AHEAD)
     stopped = Event()
 
     def work() -> None:
-        torch.set_num_threads(threads // 2)
+        torch.set_num_threads(threads)
         try:
             for item in source:
                 made.put(item)
@@ -54,7 +74,6 @@ def ahead(source: Generator[T, None, None], items: int = 2) -> Iterator[Iterator
             source.close()
 
     worker = Thread(target=work, daemon=True)
-    torch.set_num_threads(threads - threads // 2)
     worker.start()
     try:
         yield _used(made)
@@ -64,7 +83,6 @@ def ahead(source: Generator[T, None, None], items: int = 2) -> Iterator[Iterator
             if not made.empty():
                 made.get()
             worker.join(0.005)
-        torch.set_num_threads(threads)
 
 
 def _used(made: Queue[T | _Failure]) -> Iterator[T]:

@@ -26,8 +26,9 @@ from bsqcodec.machine import Clock, pick_device, set_threads
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata
 from bsqcodec.pixels import Pixels
 from bsqcodec.smoothing import Smoother
-from bsqcodec.synthesis import open_tokenizer, token_grids
+from bsqcodec.synthesis import LadderTokenizer, open_tokenizer, token_grids
 from bsqcodec.tokenizer.config import tube_fault
+from bsqcodec.tokenizer.ladder import Descent
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,13 @@ class _End(NamedTuple):
     error: FormatError | None
 
 
-_Step = bitstream.Event | _Block | _End
+class _Begun(NamedTuple):
+    """A coded block whose synthesis is half done."""
+
+    descent: Descent
+
+
+_Step = bitstream.Event | _Block | _Begun | _End
 
 
 class _Coded:
@@ -69,9 +76,9 @@ class _Coded:
     def __iter__(self) -> _Coded:
         return self
 
-    def __next__(self) -> _Block:
+    def __next__(self) -> _Block | _Begun:
         step = next(self._steps)
-        if isinstance(step, _Block):
+        if isinstance(step, (_Block, _Begun)):
             return step
         assert isinstance(step, _End)
         self.offset = step.offset
@@ -147,7 +154,7 @@ class Decoder:
         """Frames in order, sound between them, damage where `keep_going` survived it."""
         beside = self._device.type == "cpu" and not self.header.still
         work = self._work()
-        with ahead(work) if beside else nullcontext(work) as steps:
+        with ahead(work, self._begin) if beside else nullcontext(self._begin(work)) as steps:
             for step in steps:
                 if isinstance(step, Damage):
                     self._damages += 1
@@ -174,6 +181,19 @@ class Decoder:
                 except FormatError as error:
                     yield _End(self._reader.offset, error)
 
+    def _begin(self, steps: Iterator[_Step]) -> Generator[_Step, None, None]:
+        """The same, with the synthesis of blocks begun where the tokenizer can do so ahead."""
+        gop: Gop | None = None
+        for step in steps:
+            if isinstance(step, Gop):
+                gop = step
+            if isinstance(step, _Block) and isinstance(self._tokenizer, LadderTokenizer):
+                assert gop is not None
+                rate = _rate(gop, step.kind)
+                with self._clock("synthesis"):
+                    step = _Begun(self._tokenizer.begin(step.kind, step.tokens, rate, gop.tube_frames))
+            yield step
+
     def _is_asked_for(self, gop: Gop) -> bool:
         if self._end is not None and gop.pts[0] * self.header.time_base >= self._end:
             return False
@@ -192,7 +212,7 @@ class Decoder:
             self._gops += 1
             self._tokenizer.forget()
 
-    def _show(self, gop: Gop, coded: Iterator[_Block]) -> Iterator[Frame]:
+    def _show(self, gop: Gop, coded: Iterator[_Block | _Begun]) -> Iterator[Frame]:
         """The frames of a GOP from the tokens of its coded blocks."""
         decoded = islice(self._decoded(gop, coded), len(gop.pts))
         for number, pixels in enumerate(self._smoothed(decoded, gop.smoothing) if gop.smoothing else decoded):
@@ -205,14 +225,14 @@ class Decoder:
                 yield Frame(pixels, pts, length)
         next(coded, None)  # its end: the tokens are checked
 
-    def _decoded(self, gop: Gop, coded: Iterator[_Block]) -> Iterator[Pixels]:
+    def _decoded(self, gop: Gop, coded: Iterator[_Block | _Begun]) -> Iterator[Pixels]:
         """The frames as they come from the tokenizer; those that fill up the last tube, too."""
         last = np.empty(0, np.uint8)
         for block in range(gop.blocks):
             if block in gop.repeats:
                 yield from (last.copy() for _ in range(gop.tube_frames))
             else:
-                frames = self._synthesise(gop, *next(coded))
+                frames = self._synthesise(gop, next(coded))
                 last = frames[-1].copy()  # whoever gets the frames may draw on them
                 yield from frames
 
@@ -230,11 +250,14 @@ class Decoder:
             raise
         yield from smoother.end()
 
-    def _synthesise(self, gop: Gop, kind: BlockKind, tokens: Tokens) -> list[Pixels]:
-        rate = gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
+    def _synthesise(self, gop: Gop, block: _Block | _Begun) -> list[Pixels]:
         height, width = self.header.height, self.header.width
         with self._clock("synthesis"):
-            return self._tokenizer.synthesise(kind, tokens, rate, height, width, gop.tube_frames)
+            if isinstance(block, _Begun):
+                assert isinstance(self._tokenizer, LadderTokenizer)
+                return self._tokenizer.finish(block.descent, height, width)
+            rate = _rate(gop, block.kind)
+            return self._tokenizer.synthesise(block.kind, block.tokens, rate, height, width, gop.tube_frames)
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:
@@ -245,6 +268,10 @@ class Decoder:
             shift = round(self._start / base)
             pts, dts = packet.pts - shift, packet.dts - shift
             yield AudioPacket(packet.track, pts, dts, packet.duration, packet.is_keyframe, packet.data)
+
+
+def _rate(gop: Gop, kind: BlockKind) -> int:
+    return gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
 
 
 def _weights_for(header: Header, model_file: Path | None) -> model.Weights:

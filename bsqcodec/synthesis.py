@@ -28,7 +28,7 @@ from bsqcodec.rdo import Search
 from bsqcodec.repeats import cell_errors, stands_still
 from bsqcodec.tiles import TileTokenizer
 from bsqcodec.tokenizer.bsqvit_config import BsqVitConfig
-from bsqcodec.tokenizer.ladder import BlockOutput, Memory, log_lambdas
+from bsqcodec.tokenizer.ladder import BlockOutput, Descent, Memory, log_lambdas
 
 Tokens = list[npt.NDArray[np.uint8]]
 
@@ -149,6 +149,7 @@ class LadderTokenizer:
             self._ladder.keep_in(torch.bfloat16)
         self._device = device
         self._state = self._state_before = _State(None, None)
+        self._begun: Memory | None = None  # coarse features of the block whose synthesis was begun last
         self.judging = False
         self.judgement = Judgement(0.0, 0.0)
         self._shown_TCHW: Tensor | None = None  # of the block that was analysed last
@@ -278,7 +279,6 @@ class LadderTokenizer:
             total += float(lost_T.sum()) + self.config.lambda_of(rate) * bits / (height * width)
         return total / len(frames)
 
-    @torch.inference_mode()
     def synthesise(
         self,
         kind: BlockKind,
@@ -289,10 +289,31 @@ class LadderTokenizer:
         tube_frames: int = 1,
     ) -> list[Pixels]:
         """See BlockTokenizer."""
+        return self.finish(self.begin(kind, tokens, rate, tube_frames), height, width)
+
+    @torch.inference_mode()
+    def begin(
+        self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, tube_frames: int
+    ) -> Descent:
+        """The coarse half of `synthesise`: blocks in order, in any thread, ahead of their `finish`."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
         with half_precision(self._device):
-            out = self._ladder(
-                kind, self._log_lambda(rate), bits=bits, memory=self._state.memory, tube_frames=tube_frames,
-            )  # fmt: skip
+            descent = self._ladder.begin(
+                kind, self._log_lambda(rate), bits=bits, memory=self._begun, tube_frames=tube_frames
+            )
+            for stride in (32, 16):
+                self._ladder.descend(descent, stride)
+        later = torch.empty(0)
+        self._begun = Memory(later, descent.kept[16], descent.kept[32], later)
+        return descent
+
+    @torch.inference_mode()
+    def finish(self, descent: Descent, height: int, width: int) -> list[Pixels]:
+        """The frames of the block, after those of the block before."""
+        if descent.kind is BlockKind.TUBE:
+            descent.memory = self._state.memory
+        with half_precision(self._device):
+            self._ladder.descend(descent, 8)
+            out = self._ladder.finish(descent)
         self._state = _State(out.memory, None)
         return to_pixels(out.frames_BTCHW[0, :, :, :height, :width])

@@ -58,7 +58,7 @@ def test_an_error_comes_in_its_place() -> None:
 
 def test_an_early_end_stops_the_source() -> None:
     source = Source(10**9)
-    with ahead(source.items(), 2) as items:
+    with ahead(source.items()) as items:
         assert [next(items) for _ in range(3)] == [0, 1, 2]
     if source.thread is not threading.current_thread():
         assert source.thread is not None
@@ -69,9 +69,47 @@ def test_an_early_end_stops_the_source() -> None:
 
 def test_it_does_not_run_away() -> None:
     source = Source(100)
-    with ahead(source.items(), 2) as items:
+    with ahead(source.items()) as items:
         for item in items:
             assert source.made <= item + 1 + 2 + 1
+
+
+def doubled(items: Iterator[int]) -> Generator[int, None, None]:
+    for item in items:
+        if item == 13:
+            raise ValueError("thirteen")
+        yield 2 * item
+
+
+def test_stages_follow_each_other(threads: int) -> None:
+    source, where = Source(12), set()
+
+    def told(items: Iterator[int]) -> Generator[int, None, None]:
+        where.add(threading.current_thread())
+        yield from items
+
+    with ahead(source.items(), doubled, told) as items:
+        assert list(items) == list(range(0, 24, 2))
+    assert (where == {threading.current_thread()}) == (threads == 1)
+    assert where != {source.thread} or threads == 1
+
+
+def test_an_error_of_a_stage_comes_in_its_place() -> None:
+    source = Source(10**9)
+    with ahead(source.items(), doubled) as items:
+        assert [next(items) for _ in range(13)] == list(range(0, 26, 2))
+        with pytest.raises(ValueError, match="thirteen"):
+            next(items)
+    assert source.made <= 14 + 2 + 1
+
+
+def test_an_early_end_stops_all_stages(threads: int) -> None:
+    source = Source(10**9)
+    with ahead(source.items(), doubled) as items:
+        assert next(items) == 0
+    assert source.made <= 1 + 2 * (2 + 1) + 1
+    if threads > 1:
+        assert source.closed
 
 
 def test_calls_are_made_in_turn(threads: int) -> None:
@@ -88,6 +126,12 @@ def test_calls_are_made_in_turn(threads: int) -> None:
     behind.wait()
     assert made == list(range(50))
     assert (where == {threading.current_thread()}) == (threads == 1)
+
+
+def test_what_a_call_returns_is_there_when_asked_for() -> None:
+    behind = Behind()
+    results = [behind(lambda number=number: number**2) for number in range(8)]  # type: ignore[misc]
+    assert [result.result() for result in results] == [number**2 for number in range(8)]
 
 
 def test_what_a_call_raises_is_not_lost() -> None:

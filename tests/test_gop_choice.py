@@ -80,6 +80,36 @@ def _pays(bad: set[int], tubes):  # type: ignore[no-untyped-def]
     return pays
 
 
+def test_the_coarse_half_of_synthesis_runs_ahead(tmp_path: Path) -> None:
+    """All blocks of two GOPs begun before the first is finished, and one after the other."""
+    import torch
+
+    from bsqcodec import model
+    from bsqcodec.blocks import BlockKind
+
+    weights = model.load(tiny_model.make(tmp_path / "tiny.safetensors", prior=False))
+    coder, ahead, in_turn = (LadderTokenizer(weights, torch.device("cpu")) for _ in range(3))
+    blocks = []
+    for start in (0, 40):
+        coder.forget()
+        for number in range(4):
+            kind = BlockKind.TUBE if number else BlockKind.KEY
+            top = start + 3 * number
+            frames = [samples.picture()[top + n : top + n + 50, :60] for n in range(2 if number else 1)]
+            blocks.append((kind, coder.analyse(kind, frames, 500, levels=4)))
+    begun = [ahead.begin(kind, tokens, 500, 2) for kind, tokens in blocks]
+    shown = []
+    for descent, (kind, tokens) in zip(begun, blocks, strict=True):
+        if kind is BlockKind.KEY:
+            ahead.forget()
+            in_turn.forget()
+        found = ahead.finish(descent, 50, 60)
+        expected = in_turn.synthesise(kind, tokens, 500, 50, 60, 2)
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+        shown += found
+    assert len({frame.tobytes() for frame in shown}) == 2 * (1 + 3 * 2)
+
+
 def test_the_judgement_is_of_the_real_thing(tmp_path: Path) -> None:
     import torch
 

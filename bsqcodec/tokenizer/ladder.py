@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -56,14 +56,9 @@ class Memory(NamedTuple):
     at32: Tensor
     frame: Tensor
 
-    def moved(self, vectors: Tensor, frames: int) -> Memory:
-        """With the features where they are in the middle of a tube of `frames` frames; the frame as it is."""
-        middle = motion.in_frames(vectors, frames)[:, (frames - 1) // 2]
-        at8, at16, at32 = (
-            motion.moved_features(part, middle, stride)
-            for part, stride in zip(self[:3], STRIDES, strict=True)
-        )
-        return self._replace(at8=at8, at16=at16, at32=at32)
+    def moved(self, stride: int, moves_Bhw2: Tensor) -> Tensor:
+        """The features at a stride from where vectors in pixels point."""
+        return motion.moved_features(self[STRIDES.index(stride)], moves_Bhw2, stride)
 
 
 @dataclass
@@ -84,6 +79,34 @@ class BlockOutput:
     rate_bits_B: list[Tensor]
     softness: Tensor
     memory: Memory
+
+
+@dataclass
+class Descent:
+    """A pass down the ladder that is under way, see `Ladder.forward`.
+
+    memory: of the block before, None for key frames. vectors, frames, moves: of a tube, how many it holds,
+    and its vectors in the middle of it, in pixels. moved_BTCHW: what it looks like by its vectors, once that
+    is worked out. past: the memory's features at the strides that it has come to, moved. kept: its own
+    behind those.
+    """
+
+    kind: BlockKind
+    memory: Memory | None
+    vectors: Tensor | None
+    frames: int
+    moves: Tensor | None
+    moved_BTCHW: Tensor | None
+    features: dict[int, Tensor] | None
+    given: Sequence[Tensor]
+    biases: dict[int, Tensor]
+    keep: Tensor | None
+    chosen_levels: int
+    rated: bool
+    state: Tensor
+    out: BlockOutput
+    past: dict[int, Tensor] = field(default_factory=dict)
+    kept: dict[int, Tensor] = field(default_factory=dict)
 
 
 def log_lambdas(
@@ -203,11 +226,11 @@ class Ends(nn.Module):
             nn.init.zeros_(self.see.weight)
             nn.init.zeros_(self.see.bias)
 
-    def for_frames(self, bias: Tensor, shorter_ND: Tensor | None, moved_BTCHW: Tensor | None) -> Tensor:
+    def for_frames(self, bias: Tensor, shorter_ND: Tensor | None, frames: int) -> Tensor:
         """A bias, and what is added to it for tubes of fewer frames than there are places."""
-        if shorter_ND is None or moved_BTCHW is None or moved_BTCHW.shape[1] == self.frames:
+        if shorter_ND is None or frames == self.frames:
             return bias
-        return bias + shorter_ND[self.lengths.index(moved_BTCHW.shape[1]) - 1]
+        return bias + shorter_ND[self.lengths.index(frames) - 1]
 
     def enter(self, layer: nn.Linear, *parts_BTCHW: Tensor) -> Tensor:
         """Frames through a layer over their patches, (B, H/8, W/8, D); the parts are its inputs in turn. As
@@ -297,9 +320,9 @@ class Ladder(nn.Module):
             return motion.from_bits(bits[number], frames)
         if number is not None and frames_BTCHW is not None and (levels is None or number < levels):
             return self.search(frames_BTCHW, memory.frame, log_lambda_B1[:, 0].exp(), config.anchors)
-        B, _, H, W = memory.frame.shape
-        shape = (B, H // CELL, W // CELL, max(1, config.anchors), 2)
-        return torch.zeros(shape, dtype=torch.int64, device=memory.frame.device)
+        B, H, W = self._coarsest(frames_BTCHW, bits)
+        shape = (B, H * STRIDES[-1] // CELL, W * STRIDES[-1] // CELL, max(1, config.anchors), 2)
+        return torch.zeros(shape, dtype=torch.int64, device=log_lambda_B1.device)
 
     def features(
         self,
@@ -312,7 +335,7 @@ class Ladder(nn.Module):
         a tube's look like by its vectors."""
         c8, c16, c32 = self.encoder_rate(log_lambda_B1)
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
-        bias = ends.for_frames(c8, ends.stem_shorter, moved_BTCHW)
+        bias = ends.for_frames(c8, ends.stem_shorter, frames_BTCHW.shape[1])
         parts = [frames_BTCHW] if moved_BTCHW is None else [frames_BTCHW, moved_BTCHW]
         x8 = self.finest(ends, parts, bias)
         x16 = self.encode16(self.down16(space_to_depth(x8, 2)) + c16)
@@ -351,76 +374,125 @@ class Ladder(nn.Module):
         meaningless.
         rated: work out what the bits cost under the side prior.
         """
+        descent = self.begin(
+            kind, log_lambda_B1, frames_BTCHW=frames_BTCHW, bits=bits, memory=memory, vectors=vectors,
+            tube_frames=tube_frames, keep=keep, levels=levels, rated=rated,
+        )  # fmt: skip
+        for stride in reversed(STRIDES):
+            if self.descend(descent, stride, whole=synthesise):
+                return descent.out
+        return self.finish(descent)
+
+    def begin(
+        self,
+        kind: BlockKind,
+        log_lambda_B1: Tensor,
+        *,
+        frames_BTCHW: Tensor | None = None,
+        bits: Sequence[Tensor] | None = None,
+        memory: Memory | None = None,
+        vectors: Tensor | None = None,
+        tube_frames: int | None = None,
+        keep: Tensor | None = None,
+        levels: int | None = None,
+        rated: bool = False,
+    ) -> Descent:
+        """What comes before the first level; see `forward`. With bits alone nothing of the memory is looked
+        at, and `descend` looks at what it has at that stride and, at 8, at its frame: coarse strides can be
+        gone down before the block before is finished."""
         given = list(bits) if bits is not None else []
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
-        moved_BTCHW = None
+        moves = moved_BTCHW = None
+        frames = frames_BTCHW.shape[1] if frames_BTCHW is not None else tube_frames or ends.frames
         if kind is BlockKind.TUBE:
             assert memory is not None
-            frames = tube_frames or ends.frames
-            if frames_BTCHW is not None:
-                frames = frames_BTCHW.shape[1]
             if vectors is None:
                 vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, frames, levels)
-            moved_BTCHW = motion.compensate(memory.frame, vectors, frames)
-            memory = memory.moved(vectors, frames)
+            moves = motion.in_frames(vectors, frames)[:, (frames - 1) // 2]
+            if frames_BTCHW is not None:
+                moved_BTCHW = motion.compensate(memory.frame, vectors, frames)
         features = None
         if frames_BTCHW is not None:
             features = self.features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
         biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
-        start = ends.for_frames(ends.start + biases[32], ends.start_shorter, moved_BTCHW)
-        state = start.expand(*self._coarsest(features, given), -1)
+        start = ends.for_frames(ends.start + biases[32], ends.start_shorter, frames)
+        state = start.expand(*self._coarsest(frames_BTCHW, given), -1)
         nothing = state.new_zeros((), dtype=torch.float32)
-        out = BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state))
-        chosen_levels = len(self.config.levels) if levels is None else levels
-        kept: dict[int, Tensor] = {}
-        for stride, up, blocks in (
-            (32, None, self.decode32),
-            (16, self.up16, self.decode16),
-            (8, self.up8, ends.decode8),
-        ):
-            if up is not None:
-                state = depth_to_space(up(state), 2) + biases[stride]
-            if memory is not None:
-                state = state + self.recall[str(stride)](state, memory[STRIDES.index(stride)])
-            if stride == PATCH and ends.see is not None and moved_BTCHW is not None:
-                state = state + ends.enter(ends.see, moved_BTCHW)
-            numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
-            for among, number in enumerate(numbers):
-                if among and stride == PATCH:
-                    state = ends.refine8[among - 1](state)
-                feature = features[stride] if features is not None and number < chosen_levels else None
-                bits_BHWL = given[number] if number < len(given) else None
-                if feature is None and bits_BHWL is None:
-                    continue
-                level = ends.levels[number]
-                if isinstance(level, MotionLevel):
-                    assert vectors is not None
-                    assert moved_BTCHW is not None
-                    frames = moved_BTCHW.shape[1]
-                    added = self._motion_level(level, state, vectors, frames, bits_BHWL, rated, out)
-                else:
-                    assert isinstance(level, Level)
-                    added = self._level(level, state, feature, bits_BHWL, rated, out)
-                state = added if keep is None else torch.lerp(state, added, keep[number].to(state.dtype))
-                if not synthesise and number + 1 == chosen_levels:
-                    return out
-            state = blocks(state)
-            kept[stride] = state
-        out.frames_BTCHW = ends.pixels(state, moved_BTCHW)
-        out.memory = self.remembered(kept, out.frames_BTCHW[:, -1].clamp(0, 1), memory)
+        return Descent(
+            kind=kind, memory=memory if kind is BlockKind.TUBE else None, vectors=vectors, frames=frames,
+            moves=moves, moved_BTCHW=moved_BTCHW, features=features, given=given, biases=biases, keep=keep,
+            chosen_levels=len(self.config.levels) if levels is None else levels, rated=rated, state=state,
+            out=BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state)),
+        )  # fmt: skip
+
+    def descend(self, descent: Descent, stride: int, *, whole: bool = True) -> bool:
+        """Go down a stride, 32 first; `out` of the pass collects. whole: False ends after the last level that
+        is chosen, which is told."""
+        ends: Ends = self.ends[descent.kind.label]  # type: ignore[assignment]
+        up, blocks = {
+            32: (None, self.decode32),
+            16: (self.up16, self.decode16),
+            8: (self.up8, ends.decode8),
+        }[stride]
+        state, features, out = descent.state, descent.features, descent.out
+        if up is not None:
+            state = depth_to_space(up(state), 2) + descent.biases[stride]
+        if descent.memory is not None:
+            assert descent.moves is not None
+            past = descent.past[stride] = descent.memory.moved(stride, descent.moves)
+            state = state + self.recall[str(stride)](state, past)
+        if stride == PATCH and ends.see is not None:
+            if descent.moved_BTCHW is None:
+                assert descent.memory is not None
+                assert descent.vectors is not None
+                descent.moved_BTCHW = motion.compensate(descent.memory.frame, descent.vectors, descent.frames)
+            state = state + ends.enter(ends.see, descent.moved_BTCHW)
+        numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
+        for among, number in enumerate(numbers):
+            if among and stride == PATCH:
+                state = ends.refine8[among - 1](state)
+            feature = features[stride] if features is not None and number < descent.chosen_levels else None
+            bits_BHWL = descent.given[number] if number < len(descent.given) else None
+            if feature is None and bits_BHWL is None:
+                continue
+            level = ends.levels[number]
+            if isinstance(level, MotionLevel):
+                assert descent.vectors is not None
+                added = self._motion_level(
+                    level, state, descent.vectors, descent.frames, bits_BHWL, descent.rated, out
+                )
+            else:
+                assert isinstance(level, Level)
+                added = self._level(level, state, feature, bits_BHWL, descent.rated, out)
+            keep = descent.keep
+            state = added if keep is None else torch.lerp(state, added, keep[number].to(state.dtype))
+            if not whole and number + 1 == descent.chosen_levels:
+                return True
+        descent.state = descent.kept[stride] = blocks(state)
+        return False
+
+    def finish(self, descent: Descent) -> BlockOutput:
+        """Pixels and memory, after the finest stride."""
+        ends: Ends = self.ends[descent.kind.label]  # type: ignore[assignment]
+        out = descent.out
+        out.frames_BTCHW = ends.pixels(descent.state, descent.moved_BTCHW)
+        out.memory = self.remembered(descent.kept, out.frames_BTCHW[:, -1].clamp(0, 1), descent.past)
         return out
 
-    def remembered(self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, before: Memory | None) -> Memory:
-        """What a block leaves to the next. kept: its features by stride. before: what it had, moved."""
+    def remembered(
+        self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, past: Mapping[int, Tensor]
+    ) -> Memory:
+        """What a block leaves to the next. kept: its features by stride. past: what it had of those before,
+        moved; empty for a key frame."""
         return Memory(kept[8], kept[16], kept[32], frame_BCHW)
 
-    def _coarsest(self, features: dict[int, Tensor] | None, given: list[Tensor]) -> tuple[int, int, int]:
+    def _coarsest(self, frames_BTCHW: Tensor | None, given: Sequence[Tensor]) -> tuple[int, int, int]:
         """(B, H, W) of the grid at stride 32."""
-        if features is not None:
-            B, H, W, _ = features[32].shape
-            return B, H, W
+        if frames_BTCHW is not None:
+            B, _, _, H, W = frames_BTCHW.shape
+            return B, H // STRIDES[-1], W // STRIDES[-1]
         B, H, W, _ = given[0].shape
-        finer = 32 // self.config.levels[0].stride
+        finer = STRIDES[-1] // self.config.levels[0].stride
         return B, H // finer, W // finer
 
     def _level(

@@ -122,24 +122,25 @@ class TwoBlocks(Ladder):
             )
             self.recall[str(stride)] = Several(attentions)
 
-    def remembered(self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, before: Memory | None) -> Memory:
+    def remembered(
+        self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, past: Mapping[int, Tensor]
+    ) -> Memory:
         """See Ladder."""
 
-        def with_older(stride: int, older_BHWD: Tensor | None) -> Tensor:
+        def with_older(stride: int) -> Tensor:
             x = kept[stride]
-            older_BHWD = x.repeat(1, 1, 1, self.BLOCKS) if older_BHWD is None else older_BHWD
+            older_BHWD = past[stride] if stride in past else x.repeat(1, 1, 1, self.BLOCKS)
             return torch.cat([x, older_BHWD], -1)[..., : self.BLOCKS * x.shape[-1]]
 
-        at8, at16, at32, _ = before or (None,) * 4
-        return Memory(with_older(8, at8), with_older(16, at16), with_older(32, at32), frame_BCHW)
+        return Memory(with_older(8), with_older(16), with_older(32), frame_BCHW)
 
 
 class Unmoved(Memory):
     """A memory whose features stay where they were."""
 
-    def moved(self, vectors: Tensor, frames: int) -> Memory:
+    def moved(self, stride: int, moves_Bhw2: Tensor) -> Tensor:
         """See Memory."""
-        return self
+        return self[STRIDES.index(stride)]
 
 
 class Cache(TwoBlocks):
@@ -147,9 +148,11 @@ class Cache(TwoBlocks):
 
     BLOCKS = 4
 
-    def remembered(self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, before: Memory | None) -> Memory:
+    def remembered(
+        self, kept: Mapping[int, Tensor], frame_BCHW: Tensor, past: Mapping[int, Tensor]
+    ) -> Memory:
         """See Ladder."""
-        return Unmoved(*super().remembered(kept, frame_BCHW, before))
+        return Unmoved(*super().remembered(kept, frame_BCHW, past))
 
 
 def memory_at(strides: Collection[int], ladder: Ladder) -> None:
