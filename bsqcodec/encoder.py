@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from bsqcodec import bitstream, model
+from bsqcodec import bitstream, key_filter, model
 from bsqcodec.ahead import Behind
 from bsqcodec.bitstream import Gop, Header
 from bsqcodec.blocks import BlockKind
@@ -51,7 +51,8 @@ class EncodeOptions:
     GOP (None = USUAL_GOP or what the model holds, and frames alone where tubes do not pay: see gop_choice).
     tube_frames: frames of a tube (None: those of the model's lengths that suit this quality are tried at
     the beginning of every GOP).
-    scene_cuts: begin a GOP where a new scene begins. smoothing: let decoders smooth GOPs in time that this
+    scene_cuts: begin a GOP where a new scene begins. key_filter: take noise from the frames that GOPs begin
+    with, by those that follow (see key_filter.py). smoothing: let decoders smooth GOPs in time that this
     brings nearer to the source.
     effort: 0 takes the tokenizer's bits as they are; 1..9 search better ones, ever longer. model: a name or
     a file. overlap: pixels that neighbouring tiles share, for models that code tiles.
@@ -63,6 +64,7 @@ class EncodeOptions:
     gop: int | None = None
     tube_frames: int | None = None
     scene_cuts: bool = True
+    key_filter: bool = True
     smoothing: bool = True
     effort: int = 0
     model: str | Path = "base"
@@ -213,9 +215,11 @@ class Encoder:
             self._end_gop()
 
     def _block_frames(self) -> int:
-        """Of the block that is growing, or to choose the length of the GOP's tubes by."""
+        """Of the block that is growing, or to choose the length of the GOP's tubes by, or to filter its key
+        frame with."""
         if not self._gop.blocks:
-            return 1
+            filtered = self.options.key_filter and self._ladder is not None and not self._single
+            return 1 + filtered * key_filter.FRAMES
         return self._tube_frames or self._tried_frames
 
     def _most_frames(self) -> int:
@@ -249,11 +253,13 @@ class Encoder:
             self._choose_length()
             if not self._waiting:
                 return
-        frames = self._waiting
+        later: list[tuple[Pixels, tuple[int, int]]] = []
         if kind is BlockKind.TUBE:
-            frames = frames + [frames[-1]] * (self._block_frames() - len(frames))
-        if kind is BlockKind.KEY:
-            self._begin_choice(frames)
+            frames = self._waiting + self._waiting[-1:] * (self._block_frames() - len(self._waiting))
+        else:
+            later = self._take_back(len(self._waiting) - 1)
+            self._begin_choice(self._waiting)
+            frames = [self._filtered(self._waiting[0], [pixels for pixels, _ in later])]
         tokens = self._tokens(kind, frames)
         if kind is BlockKind.TUBE and self._choice is not None:
             if self._alone is not None:
@@ -270,6 +276,8 @@ class Encoder:
             shown = self._ladder.shown() if tokens is not None else None
             self._behind(partial(self._judge_smoothing, self._smoothing, shown, self._waiting))
         self._waiting = []
+        for pixels, time in later:
+            self._take(pixels, time)
 
     def _judge_smoothing(
         self, smoothing: SmoothingChoice, shown: Sequence[Pixels] | None, frames: Sequence[Pixels]
@@ -321,12 +329,26 @@ class Encoder:
                 costs = {length: cost(length) for length in self._tube_choices if length != longest}
             costs[longest] = behind.result()
             self._tube_frames = min(costs, key=lambda length: costs[length] * length**-LENGTH_BIAS)
-        for pixels, shown in self._take_back():
+        for pixels, shown in self._take_back(len(self._waiting)):
             self._take(pixels, shown)
 
     def _cost_of_tubes(self, ladder: LadderTokenizer, frames: Sequence[Pixels], length: int) -> float:
         with self._clock("analysis"):
             return ladder.cost_of_tubes(frames, length, self._rate, self._levels)
+
+    def _filtered(self, frame: Pixels, later: Sequence[Pixels]) -> Pixels:
+        """A frame to begin a GOP with, with the noise taken from it that the frames after it tell."""
+        if not later or self._ladder is None:
+            return frame
+        half = len(later) // 2
+        behind = self._behind(partial(self._drawn, self._ladder, frame, later[:half]))
+        with self._behind.sharing():
+            drawn = self._drawn(self._ladder, frame, later[half:])
+        return self._ladder.filtered(frame, behind.result() | drawn)
+
+    def _drawn(self, ladder: LadderTokenizer, frame: Pixels, others: Sequence[Pixels]) -> key_filter.Drawn:
+        with self._clock("analysis"):
+            return ladder.drawn(frame, others)
 
     def _begin_choice(self, frames: Sequence[Pixels]) -> None:
         """Find out what the frame that a GOP begins with would come to alone, until the first tube asks."""
@@ -339,20 +361,21 @@ class Encoder:
 
     def _without_tube(self) -> None:
         """End the GOP before the frames that wait, and take them again."""
-        again = self._take_back()
+        again = self._take_back(len(self._waiting))
         self._end_gop()
         for pixels, shown in again:
             self._take(pixels, shown)
 
-    def _take_back(self) -> list[tuple[Pixels, tuple[int, int]]]:
-        """The frames that wait, which no longer do."""
-        count = len(self._waiting)
-        again = list(zip(self._waiting, self._times[-count:], strict=True))
-        self._waiting, self._times = [], self._times[:-count]
+    def _take_back(self, count: int) -> list[tuple[Pixels, tuple[int, int]]]:
+        """The last so many of the frames that wait, which no longer do."""
+        kept, times_kept = len(self._waiting) - count, len(self._times) - count
+        again = list(zip(self._waiting[kept:], self._times[times_kept:], strict=True))
+        self._waiting, self._times = self._waiting[:kept], self._times[:times_kept]
         return again
 
     def _end_gop(self) -> None:
-        self._end_block()
+        while self._waiting:
+            self._end_block()
         if not self._times:
             return
         coded = self._coder.finish(self._gop)

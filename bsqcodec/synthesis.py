@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsqcodec import key_filter
 from bsqcodec.bitstream import Limits
 from bsqcodec.blocks import BlockKind
 from bsqcodec.distortion import SMALLEST_MS_SSIM, distortion, weights_for
@@ -169,6 +170,17 @@ class LadderTokenizer:
         """A new GOP begins."""
         self._state = self._state_before = _State(None, None)
         self._tried = []
+
+    def drawn(self, frame: Pixels, others: Sequence[Pixels]) -> key_filter.Drawn:
+        """What other frames say of one, for `filtered`."""
+        frame_CHW, *others_CHW = self._padded([frame, *others])[0]
+        return key_filter.drawn(frame_CHW, others_CHW)
+
+    def filtered(self, frame: Pixels, others: key_filter.Drawn) -> Pixels:
+        """A frame to begin a GOP with, see key_filter.py."""
+        height, width, _ = frame.shape
+        y_CHW = key_filter.filtered(self._padded([frame])[0, 0], others)
+        return to_pixels(y_CHW[None, :, :height, :width])[0]
 
     def judge_alone(self, frames: Sequence[Pixels], rate: int, *, levels: int, effort: int) -> Judgement:
         """What a key frame would come to, whatever came before; nothing changes."""

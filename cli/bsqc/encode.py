@@ -41,6 +41,7 @@ ERROR = 1
 )
 @click.option("--tube-frames", type=click.IntRange(1, 64), metavar="N", help="frames of a tube [as it pays]")
 @click.option("--scene-cuts/--no-scene-cuts", default=True, help="begin a GOP with every scene [yes]")
+@click.option("--key-filter/--no-key-filter", default=True, help="denoise what GOPs begin with [yes]")
 @click.option("--smoothing/--no-smoothing", default=True, help="smooth in time where that helps [yes]")
 @click.option("--effort", type=click.IntRange(0, 9), default=0, show_default=True, help="search better bits")
 @click.option("--model", default="base", show_default=True, metavar="NAME|FILE", help="weights to code with")
