@@ -109,7 +109,7 @@ def test_every_gop_has_tubes_of_the_length_that_costs_least(
     gops = [(gop, len(blocks)) for gop, blocks in read_tokens(io.BytesIO(data), model_file=weights)]
     usual = 2
     lengths = [2, 4] if frames > 4 else [usual] * 2
-    assert tried == ([2, 4] * 2 if frames > 4 else [])
+    assert sorted(tried) == ([2, 2, 4, 4] if frames > 4 else [])
     header = bitstream.StreamReader(io.BytesIO(data)).header
     assert header.tube_frames == usual
     assert [gop.tube_frames for gop, _ in gops] == lengths

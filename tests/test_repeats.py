@@ -39,7 +39,7 @@ def film(*tubes: str, last: int = 4) -> Pixels:
 
 def encode(frames: Pixels, weights: Path, gop: int | None = 33) -> bytes:
     sink = io.BytesIO()
-    options = EncodeOptions(model=weights, gop=gop, scene_cuts=False, tube_frames=4)
+    options = EncodeOptions(model=weights, gop=gop, scene_cuts=False, key_filter=False, tube_frames=4)
     encoder = Encoder(sink, frames.shape[2], frames.shape[1], time_base=Fraction(1, 30), options=options)
     for number, frame in enumerate(frames):
         encoder.add(Frame(frame, 2 * number, 2))
