@@ -33,6 +33,10 @@ from bsqcodec.tokenizer.ladder import BlockOutput, Descent, Memory, log_lambdas
 
 Tokens = list[npt.NDArray[np.uint8]]
 
+VECTORS_SHARE = 0.78
+"""What vectors take under the prior of what they take under the side prior, which sees less of those around
+them; the other levels take as much under both (training/LOG.md)."""
+
 MOST_TRIED_PIXELS = 1 << 22
 """Of frames in tubes that were tried: what was found of larger ones is not kept, it takes too much memory."""
 
@@ -101,7 +105,7 @@ def _refuse(overlap: int) -> None:
 @dataclass(frozen=True)
 class Judgement:
     """What a block came to: distortion (see `distortion`) of its last frame, which stands for all, and bits
-    per pixel under the side prior."""
+    per pixel, about."""
 
     distortion: float
     bpp: float
@@ -241,9 +245,15 @@ class LadderTokenizer:
             self._state = _State(out.memory, cell_errors(y_TCHW[-1:].clamp(0, 1), x_TCHW[-1:]))
             self._shown_TCHW = y_TCHW
             if self.judging:
-                bpp = float(torch.stack(out.rate_bits_B).sum()) / x_TCHW[:, 0].numel()
+                bpp = self._bits(kind, out) / x_TCHW[:, 0].numel()
                 self.judgement = Judgement(_last_distortion(y_TCHW, x_TCHW), bpp)
         return [b[0].to(torch.uint8).cpu().numpy() for b in bits]
+
+    def _bits(self, kind: BlockKind, out: BlockOutput) -> float:
+        """That a block will take, about."""
+        vectors = self.config.motion_level if kind is BlockKind.TUBE else None
+        shares = (VECTORS_SHARE if level == vectors else 1.0 for level in range(len(out.rate_bits_B)))
+        return sum(share * float(bits_B) for share, bits_B in zip(shares, out.rate_bits_B, strict=True))
 
     def judge_repeat(self, frames: Sequence[Pixels]) -> Judgement | None:
         """What a tube would come to that shows the last frame again, None where something would be seen to
@@ -287,7 +297,7 @@ class LadderTokenizer:
             memory = out.memory
             x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
             lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))
-            bits = float(torch.stack(out.rate_bits_B).sum())
+            bits = self._bits(BlockKind.TUBE, out)
             total += float(lost_T.sum()) + self.config.lambda_of(rate) * bits / (height * width)
         return total / len(frames)
 
