@@ -150,8 +150,9 @@ class LadderTokenizer:
     def __init__(self, weights: Weights, device: torch.device) -> None:
         self._ladder = weights.ladder().to(device)
         self.config = self._ladder.config
-        if fast_bf16(device):
-            self._ladder.keep_in(torch.bfloat16)
+        self._ladder.keep_in(torch.bfloat16)
+        if not fast_bf16(device):  # the same numbers: what sets weights apart adds up from block to block
+            self._ladder.float()
         self._device = device
         self._state = self._state_before = _State(None, None)
         self._begun: Memory | None = None  # coarse features of the block whose synthesis was begun last

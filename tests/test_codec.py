@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsqcodec import bitstream, model
+from bsqcodec import bitstream, machine, model
 from bsqcodec.bitstream import CodingMode, Damage
 from bsqcodec.blocks import BlockKind
 from bsqcodec.codec import (
@@ -140,6 +140,22 @@ def test_what_tubes_of_a_length_cost(weights: Path) -> None:
     assert found == pytest.approx(float(np.mean(costs)), rel=1e-3)
     assert found == tokenizer.cost_of_tubes(frames[1:], 1, 300, levels)
     assert found != tokenizer.cost_of_tubes(frames[1:], 4, 300, levels)
+
+
+def test_both_precisions_compute_with_the_same_weights(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded to bf16 in float32, too: a decoder whose weights are a little others drifts from block to
+    block."""
+    loaded = model.load(weights)
+    found = []
+    for fast in (True, False):
+        monkeypatch.setattr(machine, "FAST_CPU", fast)
+        ladder = LadderTokenizer(loaded, torch.device("cpu"))._ladder
+        assert (ladder.down16.weight.dtype == torch.float32) is not fast
+        found.append({name: value.float() for name, value in ladder.state_dict().items()})
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    assert not torch.equal(found[0]["down16.weight"], loaded.ladder().down16.weight)
 
 
 def test_tubes_that_were_tried_are_not_analysed_again(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
