@@ -191,7 +191,8 @@ class Decoder:
                 assert gop is not None
                 rate = _rate(gop, step.kind)
                 with self._clock("synthesis"):
-                    step = _Begun(self._tokenizer.begin(step.kind, step.tokens, rate, gop.tube_frames))
+                    tubes = gop.tube_frames, gop.quarters
+                    step = _Begun(self._tokenizer.begin(step.kind, step.tokens, rate, *tubes))
             yield step
 
     def _is_asked_for(self, gop: Gop) -> bool:
@@ -257,7 +258,9 @@ class Decoder:
                 assert isinstance(self._tokenizer, LadderTokenizer)
                 return self._tokenizer.finish(block.descent, height, width)
             rate = _rate(gop, block.kind)
-            return self._tokenizer.synthesise(block.kind, block.tokens, rate, height, width, gop.tube_frames)
+            return self._tokenizer.synthesise(
+                block.kind, block.tokens, rate, height, width, gop.tube_frames, gop.quarters
+            )
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:

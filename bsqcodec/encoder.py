@@ -40,6 +40,10 @@ LENGTH_BIAS = 0.04
 """By this power of their length longer tubes are better, beside shorter ones, than they are right after a
 key frame."""
 
+QUARTERS_BIAS = 0.01
+"""What vectors in quarters of a pixel must save, as a share of J, on the frames that they are tried on: some
+of what they save there is chance (training/LOG.md)."""
+
 SRGB = Colour(primaries=1, transfer=13, matrix=0, full_range=True, bit_depth=8)
 
 
@@ -181,6 +185,7 @@ class Encoder:
         self._waiting: list[Pixels] = []  # frames of the block that is not full yet
         self._times: list[tuple[int, int]] = []  # pts and duration of the GOP's frames
         self._tube_frames: int | None  # of the GOP's tubes, once it is settled
+        self._quarters = False  # whether their vectors are in quarters of a pixel
         self._gop = self._new_gop()
         self._last_pts: int | None = None
         self._frames = self._gops = 0
@@ -250,7 +255,7 @@ class Encoder:
             return
         kind = BlockKind.TUBE if self._gop.blocks else BlockKind.KEY
         if kind is BlockKind.TUBE and self._tube_frames is None:
-            self._choose_length()
+            self._choose_tubes()
             if not self._waiting:
                 return
         later: list[tuple[Pixels, tuple[int, int]]] = []
@@ -306,6 +311,7 @@ class Encoder:
                 levels=self._levels,
                 effort=self.options.effort,
                 keep_memory=judged or len(self._times) < self._most_frames(),
+                quarters=self._quarters,
             )
         if self._ladder is None:
             return tokens
@@ -317,24 +323,29 @@ class Encoder:
         self._ladder.take_back()
         return None
 
-    def _choose_length(self) -> None:
-        """Settle how many frames the GOP's tubes hold, and take again the frames that wait: the length in
-        which these cost least, if they are enough to tell, else the usual one."""
+    def _choose_tubes(self) -> None:
+        """Settle how many frames the GOP's tubes hold and how fine their vectors are, and take again the
+        frames that wait: as these cost least, if they are enough to tell, else as is usual."""
         self._tube_frames = self._tube_choices[0]
         if len(self._waiting) == self._tried_frames and self._ladder is not None:
-            cost = partial(self._cost_of_tubes, self._ladder, self._waiting)
+            cost = partial(self._cost_of_tubes, self._ladder, self._waiting, quarters=False)
             longest = max(self._tube_choices)  # takes the least time: behind what the prior has to do
             behind = self._behind(partial(cost, longest))
             with self._behind.sharing():
                 costs = {length: cost(length) for length in self._tube_choices if length != longest}
             costs[longest] = behind.result()
             self._tube_frames = min(costs, key=lambda length: costs[length] * length**-LENGTH_BIAS)
+            if self._tube_frames > 1:
+                finer = cost(self._tube_frames, quarters=True)
+                self._quarters = finer < (1 - QUARTERS_BIAS) * costs[self._tube_frames]
         for pixels, shown in self._take_back(len(self._waiting)):
             self._take(pixels, shown)
 
-    def _cost_of_tubes(self, ladder: LadderTokenizer, frames: Sequence[Pixels], length: int) -> float:
+    def _cost_of_tubes(
+        self, ladder: LadderTokenizer, frames: Sequence[Pixels], length: int, quarters: bool
+    ) -> float:
         with self._clock("analysis"):
-            return ladder.cost_of_tubes(frames, length, self._rate, self._levels)
+            return ladder.cost_of_tubes(frames, length, quarters, self._rate, self._levels)
 
     def _filtered(self, frame: Pixels, later: Sequence[Pixels]) -> Pixels:
         """A frame to begin a GOP with, with the noise taken from it that the frames after it tell."""
@@ -389,6 +400,7 @@ class Encoder:
                 repeats=frozenset(self._gop.repeats),
                 tube_frames=self._tube_frames or self._tube_choices[0],
                 smoothing=self._smoothing.best() if self._smoothing is not None else 0,
+                quarters=self._quarters,
             )
         )  # fmt: skip
         for row in coded.parts:
@@ -403,6 +415,7 @@ class Encoder:
     def _new_gop(self) -> GopTokens:
         self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
         self._tube_frames = self._tube_choices[0] if len(self._tube_choices) == 1 else None
+        self._quarters = False
         self._smoothing = SmoothingChoice() if self.options.smoothing and not self._single else None
         bonus = 0 if self._single else KEY_RATE_BONUS
         return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)

@@ -71,7 +71,8 @@ class _Window:
 class Search:
     """The search for one block.
 
-    frames_BTCHW: 0..1, padded. size: rows and columns that count. memory: as before the block.
+    frames_BTCHW: 0..1, padded. size: rows and columns that count. memory: as before the block. quarters: of a
+    tube, see `Ladder.forward`.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class Search:
         memory: Memory | None,
         log_lambda_B1: Tensor,
         size: tuple[int, int],
+        quarters: bool = False,
     ) -> None:
         self._ladder, self._kind, self._log_lambda = ladder, kind, log_lambda_B1
         self._frames, self._memory, self._size = frames_BTCHW, memory, size
         self._vectors: Tensor | None = None
+        self._quarters = quarters
         self._motion = ladder.config.motion_level if kind is BlockKind.TUBE else None
 
     def run(self, bits: Sequence[Tensor], points: Sequence[Tensor], effort: int) -> list[Tensor]:
@@ -139,7 +142,7 @@ class Search:
         """J of a window, with the weighted rate."""
         out = self._ladder(
             self._kind, self._log_lambda, bits=bits, memory=window.memory, vectors=window.vectors,
-            tube_frames=self._frames.shape[1], rated=True,
+            tube_frames=self._frames.shape[1], quarters=self._quarters, rated=True,
         )  # fmt: skip
         x_TCHW = window.frames_BTCHW.flatten(0, 1)
         T, _, H, W = x_TCHW.shape

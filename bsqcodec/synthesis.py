@@ -60,12 +60,13 @@ class BlockTokenizer(Protocol):
         levels: int,
         effort: int = 0,
         keep_memory: bool = True,
+        quarters: bool = False,
     ) -> Tokens:
         """Tokens of the coarsest `levels` levels, each (H, W, L) uint8 {0, 1}.
 
         frames: H x W x 3 uint8, one for a key frame; as many for every tube of a GOP.
         rate: index 0..1000. effort: 0..9, see `rdo.Search`. keep_memory: False where no block follows in this
-        GOP.
+        GOP. quarters: see `bitstream.Gop`.
         """
 
     def synthesise(
@@ -76,9 +77,10 @@ class BlockTokenizer(Protocol):
         height: int,
         width: int,
         tube_frames: int = 1,
+        quarters: bool = False,
     ) -> list[Pixels]:
         """The frames of a block, H x W x 3 uint8 each. tokens: one array per level, finer ones may be
-        missing. tube_frames: of a tube, if this is one."""
+        missing. tube_frames, quarters: of a tube, if this is one, see `bitstream.Gop`."""
 
 
 def open_tokenizer(weights: Weights, device: torch.device, overlap: int = 0) -> BlockTokenizer:
@@ -126,6 +128,7 @@ class _Tried(NamedTuple):
     """A tube that was analysed to see what its length costs."""
 
     frames: Sequence[Pixels]
+    quarters: bool
     rate: int
     levels: int
     before: Memory
@@ -216,21 +219,23 @@ class LadderTokenizer:
         levels: int,
         effort: int = 0,
         keep_memory: bool = True,
+        quarters: bool = False,
     ) -> Tokens:
         """See BlockTokenizer."""
         x = self._padded(frames)
         height, width, _ = frames[0].shape
-        out = None if effort else self._known(frames, rate, levels)
+        out = None if effort else self._known(frames, quarters, rate, levels)
         if out is None:
             with torch.no_grad(), half_precision(self._device):
                 out = self._ladder(
-                    kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, levels=levels,
-                    synthesise=keep_memory and not effort, rated=self.judging,
+                    kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory,
+                    quarters=quarters, levels=levels, synthesise=keep_memory and not effort,
+                    rated=self.judging,
                 )  # fmt: skip
         bits = out.bits
         if effort:
             search = Search(
-                self._ladder, kind, x, self._state.memory, self._log_lambda(rate), (height, width)
+                self._ladder, kind, x, self._state.memory, self._log_lambda(rate), (height, width), quarters
             )
             with torch.no_grad(), half_precision(self._device):
                 bits = search.run(bits, out.points, effort)
@@ -238,7 +243,7 @@ class LadderTokenizer:
                 with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(
                         kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
-                        tube_frames=len(frames), rated=self.judging,
+                        tube_frames=len(frames), quarters=quarters, rated=self.judging,
                     )  # fmt: skip
         self._state_before, self._state, self._shown_TCHW = self._state, _State(None, None), None
         if keep_memory:
@@ -268,19 +273,24 @@ class LadderTokenizer:
             return None
         return Judgement(_last_distortion(y_TCHW, x_TCHW), 0.0)
 
-    def _known(self, frames: Sequence[Pixels], rate: int, levels: int) -> BlockOutput | None:
+    def _known(self, frames: Sequence[Pixels], quarters: bool, rate: int, levels: int) -> BlockOutput | None:
         """What the ladder makes of a tube of these frames here, where that was tried."""
+        asked = quarters, rate, levels
         for tried in self._tried:
             same = len(tried.frames) == len(frames) and all(map(is_, tried.frames, frames))
-            if tried.before is self._state.memory and same and (tried.rate, tried.levels) == (rate, levels):
+            if tried.before is self._state.memory and same and tried[1:4] == asked:
                 self._tried = [
-                    other for other in self._tried if len(other.frames) == len(frames) and other is not tried
+                    other
+                    for other in self._tried
+                    if len(other.frames) == len(frames) and other.quarters is quarters and other is not tried
                 ]
                 return tried.out
         return None
 
     @torch.no_grad()
-    def cost_of_tubes(self, frames: Sequence[Pixels], length: int, rate: int, levels: int) -> float:
+    def cost_of_tubes(
+        self, frames: Sequence[Pixels], length: int, quarters: bool, rate: int, levels: int
+    ) -> float:
         """J per frame of these frames in tubes of that length, all frames counted; after a block that kept
         its memory, which stays. `analyse` will not work again on those of them that it comes to."""
         height, width, _ = frames[0].shape
@@ -289,12 +299,13 @@ class LadderTokenizer:
             assert memory is not None
             with half_precision(self._device):
                 out = self._ladder(
-                    BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory, levels=levels,
-                    rated=True,
+                    BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory,
+                    quarters=quarters, levels=levels, rated=True,
                 )  # fmt: skip
             if len(frames) * height * width <= MOST_TRIED_PIXELS:
+                kept = replace(out, points=[], soft_bits=[])
                 tube = frames[number * length : (number + 1) * length]
-                self._tried.append(_Tried(tube, rate, levels, memory, replace(out, points=[], soft_bits=[])))
+                self._tried.append(_Tried(tube, quarters, rate, levels, memory, kept))
             memory = out.memory
             x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
             lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))
@@ -310,19 +321,30 @@ class LadderTokenizer:
         height: int,
         width: int,
         tube_frames: int = 1,
+        quarters: bool = False,
     ) -> list[Pixels]:
         """See BlockTokenizer."""
-        return self.finish(self.begin(kind, tokens, rate, tube_frames), height, width)
+        return self.finish(self.begin(kind, tokens, rate, tube_frames, quarters), height, width)
 
     @torch.inference_mode()
     def begin(
-        self, kind: BlockKind, tokens: Sequence[npt.NDArray[np.uint8]], rate: int, tube_frames: int
+        self,
+        kind: BlockKind,
+        tokens: Sequence[npt.NDArray[np.uint8]],
+        rate: int,
+        tube_frames: int,
+        quarters: bool,
     ) -> Descent:
         """The coarse half of `synthesise`: blocks in order, in any thread, ahead of their `finish`."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
         with half_precision(self._device):
             descent = self._ladder.begin(
-                kind, self._log_lambda(rate), bits=bits, memory=self._begun, tube_frames=tube_frames
+                kind,
+                self._log_lambda(rate),
+                bits=bits,
+                memory=self._begun,
+                tube_frames=tube_frames,
+                quarters=quarters,
             )
             for stride in (32, 16):
                 self._ladder.descend(descent, stride)

@@ -65,6 +65,7 @@ class TileTokenizer:
         levels: int,
         effort: int = 0,
         keep_memory: bool = True,
+        quarters: bool = False,
     ) -> Tokens:
         """The one grid of tokens of a frame, (H, W, L) uint8 {0, 1}; see BlockTokenizer."""
         if effort:
@@ -94,6 +95,7 @@ class TileTokenizer:
         height: int,
         width: int,
         tube_frames: int = 1,
+        quarters: bool = False,
     ) -> list[Pixels]:
         """The frame that a grid of tokens means, H x W x 3 uint8; see BlockTokenizer."""
         size, side, step = self.config.image_size, self.config.side, self.config.image_size - self._overlap

@@ -91,37 +91,42 @@ def test_tubes_of_any_length_that_the_model_has(tube_frames: int, weights: Path)
 
 
 @pytest.mark.parametrize("frames", [2, 4, 5, 8, 9])
-def test_every_gop_has_tubes_of_the_length_that_costs_least(
+def test_every_gop_has_tubes_of_the_length_and_the_vectors_that_cost_least(
     frames: int, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And decodes to what it would with that length alone; the usual one where frames are too few to tell."""
     pixels = np.concatenate([clip(frames, seed=0), clip(frames, seed=1)])
     options = EncodeOptions(q=3, model=weights, gop=frames, scene_cuts=False)
-    tried: list[int] = []
+    tried: list[tuple[int, bool]] = []
 
-    def cost(self: LadderTokenizer, shown: list[Pixels], length: int, rate: int, levels: int) -> float:
+    def cost(
+        self: LadderTokenizer, shown: list[Pixels], length: int, quarters: bool, rate: int, levels: int
+    ) -> float:
         assert len(shown) == 4
-        tried.append(length)
-        return length if len(tried) <= 2 else -length
+        tried.append((length, quarters))
+        return (1 - 0.009 * quarters) * length if len(tried) <= 3 else -(1 + quarters) * length
 
     monkeypatch.setattr(LadderTokenizer, "cost_of_tubes", cost)
     data = compress(pixels, options=options)
     gops = [(gop, len(blocks)) for gop, blocks in read_tokens(io.BytesIO(data), model_file=weights)]
     usual = 2
     lengths = [2, 4] if frames > 4 else [usual] * 2
-    assert sorted(tried) == ([2, 2, 4, 4] if frames > 4 else [])
+    enough = [(2, False), (2, False), (2, True), (4, False), (4, False), (4, True)]
+    assert sorted(tried) == (enough if frames > 4 else [])
     header = bitstream.StreamReader(io.BytesIO(data)).header
     assert header.tube_frames == usual
     assert [gop.tube_frames for gop, _ in gops] == lengths
+    assert [gop.quarters for gop, _ in gops] == [False, frames > 4]
     assert [blocks for _, blocks in gops] == [1 + -(-(frames - 1) // length) for length in lengths]
     shown = [frame.pixels for frame in decode(data, weights)]
     for number, length in enumerate(lengths):
         part = slice(number * frames, (number + 1) * frames)
         alone = compress(pixels[part], options=replace(options, tube_frames=length))
-        assert all(
+        same = [
             np.array_equal(one, other.pixels)
             for one, other in zip(shown[part], decode(alone, weights), strict=True)
-        )
+        ]
+        assert all(same) is not gops[number][0].quarters  # which that length alone does not try
 
 
 def test_what_tubes_of_a_length_cost(weights: Path) -> None:
@@ -136,10 +141,10 @@ def test_what_tubes_of_a_length_cost(weights: Path) -> None:
     for frame in frames[1:]:
         other.analyse(BlockKind.TUBE, [frame], 300, levels=levels)
         costs.append(other.judgement.cost(other.config.lambda_of(300)))
-    found = tokenizer.cost_of_tubes(frames[1:], 1, 300, levels)
+    found = tokenizer.cost_of_tubes(frames[1:], 1, False, 300, levels)
     assert found == pytest.approx(float(np.mean(costs)), rel=1e-3)
-    assert found == tokenizer.cost_of_tubes(frames[1:], 1, 300, levels)
-    assert found != tokenizer.cost_of_tubes(frames[1:], 4, 300, levels)
+    assert found == tokenizer.cost_of_tubes(frames[1:], 1, False, 300, levels)
+    assert found != tokenizer.cost_of_tubes(frames[1:], 4, False, 300, levels)
 
 
 def test_both_precisions_compute_with_the_same_weights(
@@ -167,7 +172,7 @@ def test_tubes_that_were_tried_are_not_analysed_again(weights: Path, monkeypatch
         one.judging = True
         one.analyse(BlockKind.KEY, frames[:1], 700, levels=levels)
     for length in (4, 2):
-        tried.cost_of_tubes(frames[1:5], length, 300, levels)
+        tried.cost_of_tubes(frames[1:5], length, False, 300, levels)
     ladder = type(tried._ladder)
     calls: list[object] = []
     forward = ladder.forward

@@ -25,7 +25,8 @@ _DURATIONS_LISTED = 8
 _REPEATS = 16
 _OWN_LENGTH = 32
 _SMOOTHED = 64
-_FLAGS = _MODE_MASK | _JOINED | _DURATIONS_LISTED | _REPEATS | _OWN_LENGTH | _SMOOTHED
+_MORE = 128  # flags stand behind these
+_QUARTERS = 1
 
 
 class CodingMode(IntEnum):
@@ -50,6 +51,7 @@ class Gop:
     repeats: numbers of the blocks that are not coded but show the last frame of the block before them again;
         block 0 is the key frame and never one of them.
     smoothing: strength of the filter behind the decoder, 0 = none.
+    quarters: the tubes' vectors are in quarters of a pixel, where those of their length are in halves else.
     """
 
     pts: tuple[int, ...]
@@ -64,6 +66,7 @@ class Gop:
     parts: tuple[tuple[bytes, ...], ...]
     repeats: frozenset[int] = frozenset()
     smoothing: int = 0
+    quarters: bool = False
 
     @property
     def blocks(self) -> int:
@@ -113,7 +116,9 @@ def encode_gop(gop: Gop, header: Header) -> bytes:
     own_length = gop.tube_frames != header.tube_frames
     flags = gop.mode | _JOINED * gop.joined | _DURATIONS_LISTED * listed
     flags |= _REPEATS * bool(gop.repeats) | _OWN_LENGTH * own_length | _SMOOTHED * bool(gop.smoothing)
-    payload = bytearray([flags])
+    payload = bytearray([flags | _MORE * gop.quarters])
+    if gop.quarters:
+        payload += encode_varint(_QUARTERS)
     payload += encode_varint(frames) + encode_varint(gop.pts[0])
     payload += encode_runs(deltas) + encode_runs(gop.durations) if listed else encode_runs(gop.durations)
     if own_length:
@@ -136,8 +141,11 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     """The GOP in a GOPS chunk's payload. FormatError where it contradicts itself, header or limits."""
     cursor = Cursor(payload, offset)
     flags = cursor.byte("flags of the GOP")
-    if flags & ~_FLAGS or flags & _MODE_MASK > CodingMode.PRIOR:
+    if flags & _MODE_MASK > CodingMode.PRIOR:
         raise cursor.fault(f"flags of the GOP are 0x{flags:02x}: not known to this version")
+    more = cursor.varint("more flags of the GOP") if flags & _MORE else _QUARTERS
+    if more != _QUARTERS:
+        raise cursor.fault(f"more flags of the GOP are 0x{more:02x}: not known to this version")
     frames = cursor.varint("frames of the GOP", 1, min(header.max_gop_frames, limits.frames_per_gop))
     pts, durations = _decode_times(cursor, frames, listed=bool(flags & _DURATIONS_LISTED))
     tube_frames = header.tube_frames
@@ -166,7 +174,7 @@ def decode_gop(payload: memoryview, header: Header, offset: int = 0, limits: Lim
     mode = CodingMode(flags & _MODE_MASK)
     return Gop(
         pts, durations, mode, joined, key_rate, tube_rate, tube_frames, levels, token_crcs, parts, repeats,
-        smoothing,
+        smoothing, quarters=bool(flags & _MORE),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from bsqcodec.errors import FormatError
 class GopSummary:
     """One row of the table of GOPs. offset, size: of the chunk, in bytes. pts, end_pts: when it is shown.
     tubes: how many it has; tube_frames: that each holds; repeats: how many are not coded. smoothing: its
-    strength."""
+    strength. quarters: whether vectors are finer than the tubes' length has them."""
 
     offset: int
     size: int
@@ -35,6 +35,7 @@ class GopSummary:
     tube_frames: int
     repeats: int
     smoothing: int
+    quarters: bool
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def _summarise(gop: Gop, reader: StreamReader) -> GopSummary:
         tube_frames=gop.tube_frames,
         repeats=len(gop.repeats),
         smoothing=gop.smoothing,
+        quarters=gop.quarters,
     )
 
 

@@ -85,8 +85,9 @@ class BlockOutput:
 class Descent:
     """A pass down the ladder that is under way, see `Ladder.forward`.
 
-    memory: of the block before, None for key frames. vectors, frames, moves: of a tube, how many it holds,
-    and its vectors in the middle of it, in pixels. moved_BTCHW: what it looks like by its vectors, once that
+    memory: of the block before, None for key frames. vectors, quarters, frames, moves: of a tube, whether
+    those are in quarters of a pixel, how many frames it holds, and its vectors in the middle of it, in
+    pixels. moved_BTCHW: what it looks like by its vectors, once that
     is worked out. past: the memory's features at the strides that it has come to, moved. kept: its own
     behind those.
     """
@@ -94,6 +95,7 @@ class Descent:
     kind: BlockKind
     memory: Memory | None
     vectors: Tensor | None
+    quarters: bool
     frames: int
     moves: Tensor | None
     moved_BTCHW: Tensor | None
@@ -177,9 +179,9 @@ class MotionLevel(Rated):
         self.side = nn.Linear(width, bits)
         nn.init.zeros_(self.side.weight)
 
-    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
+    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor, frames: int, quarters: bool = False) -> Tensor:
         """The state with the vectors of a tube of so many frames put in."""
-        pixels = vectors_BhwA2 / (motion.steps_per_pixel(frames) * self.UNIT)
+        pixels = vectors_BhwA2 / (motion.steps_per_pixel(frames, quarters) * self.UNIT)
         if frames == 1:  # where all rows move alike, as anchors on a line would
             pixels = pixels * torch.arange(1.0, 1 + pixels.shape[3], device=pixels.device)[:, None]
         pixels = pixels.flatten(3)
@@ -310,6 +312,7 @@ class Ladder(nn.Module):
         memory: Memory,
         frames: int,
         levels: int | None = None,
+        quarters: bool = False,
     ) -> Tensor:
         """Vectors of a tube of so many frames, (B, h, w, A, 2): those that the bits say; where bits stop
         before the motion level and there are frames, and `levels` does not leave it out, the best for them;
@@ -319,7 +322,8 @@ class Ladder(nn.Module):
         if number is not None and number < len(bits):
             return motion.from_bits(bits[number], frames)
         if number is not None and frames_BTCHW is not None and (levels is None or number < levels):
-            return self.search(frames_BTCHW, memory.frame, log_lambda_B1[:, 0].exp(), config.anchors)
+            lagrangian_B = log_lambda_B1[:, 0].exp()
+            return self.search(frames_BTCHW, memory.frame, lagrangian_B, config.anchors, quarters)
         B, H, W = self._coarsest(frames_BTCHW, bits)
         shape = (B, H * STRIDES[-1] // CELL, W * STRIDES[-1] // CELL, max(1, config.anchors), 2)
         return torch.zeros(shape, dtype=torch.int64, device=log_lambda_B1.device)
@@ -356,6 +360,7 @@ class Ladder(nn.Module):
         memory: Memory | None = None,
         vectors: Tensor | None = None,
         tube_frames: int | None = None,
+        quarters: bool = False,
         keep: Tensor | None = None,
         levels: int | None = None,
         synthesise: bool = True,
@@ -369,14 +374,14 @@ class Ladder(nn.Module):
         training.
         memory: of the block before; needed for tubes, not used for key frames. vectors: of a tube, where they
         are known; worked out otherwise (see `vectors`). tube_frames: that the tube holds, where frames_BTCHW
-        does not tell; as many as it has places for where not given. levels: choose the bits of the coarsest
-        so many only. synthesise: False stops after the last level; frames and memory are then
-        meaningless.
+        does not tell; as many as it has places for where not given. quarters: whether its vectors are in
+        quarters of a pixel where those of its length are in halves. levels: choose the bits of the coarsest
+        so many only. synthesise: False stops after the last level; frames and memory are then meaningless.
         rated: work out what the bits cost under the side prior.
         """
         descent = self.begin(
             kind, log_lambda_B1, frames_BTCHW=frames_BTCHW, bits=bits, memory=memory, vectors=vectors,
-            tube_frames=tube_frames, keep=keep, levels=levels, rated=rated,
+            tube_frames=tube_frames, quarters=quarters, keep=keep, levels=levels, rated=rated,
         )  # fmt: skip
         for stride in reversed(STRIDES):
             if self.descend(descent, stride, whole=synthesise):
@@ -393,6 +398,7 @@ class Ladder(nn.Module):
         memory: Memory | None = None,
         vectors: Tensor | None = None,
         tube_frames: int | None = None,
+        quarters: bool = False,
         keep: Tensor | None = None,
         levels: int | None = None,
         rated: bool = False,
@@ -407,10 +413,10 @@ class Ladder(nn.Module):
         if kind is BlockKind.TUBE:
             assert memory is not None
             if vectors is None:
-                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, frames, levels)
-            moves = motion.in_frames(vectors, frames)[:, (frames - 1) // 2]
+                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, frames, levels, quarters)
+            moves = motion.in_frames(vectors, frames, quarters)[:, (frames - 1) // 2]
             if frames_BTCHW is not None:
-                moved_BTCHW = motion.compensate(memory.frame, vectors, frames)
+                moved_BTCHW = motion.compensate(memory.frame, vectors, frames, quarters)
         features = None
         if frames_BTCHW is not None:
             features = self.features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
@@ -419,8 +425,9 @@ class Ladder(nn.Module):
         state = start.expand(*self._coarsest(frames_BTCHW, given), -1)
         nothing = state.new_zeros((), dtype=torch.float32)
         return Descent(
-            kind=kind, memory=memory if kind is BlockKind.TUBE else None, vectors=vectors, frames=frames,
-            moves=moves, moved_BTCHW=moved_BTCHW, features=features, given=given, biases=biases, keep=keep,
+            kind=kind, memory=memory if kind is BlockKind.TUBE else None, vectors=vectors,
+            quarters=quarters, frames=frames, moves=moves, moved_BTCHW=moved_BTCHW, features=features,
+            given=given, biases=biases, keep=keep,
             chosen_levels=len(self.config.levels) if levels is None else levels, rated=rated, state=state,
             out=BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state)),
         )  # fmt: skip
@@ -445,7 +452,9 @@ class Ladder(nn.Module):
             if descent.moved_BTCHW is None:
                 assert descent.memory is not None
                 assert descent.vectors is not None
-                descent.moved_BTCHW = motion.compensate(descent.memory.frame, descent.vectors, descent.frames)
+                descent.moved_BTCHW = motion.compensate(
+                    descent.memory.frame, descent.vectors, descent.frames, descent.quarters
+                )
             state = state + ends.enter(ends.see, descent.moved_BTCHW)
         numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
         for among, number in enumerate(numbers):
@@ -457,10 +466,7 @@ class Ladder(nn.Module):
                 continue
             level = ends.levels[number]
             if isinstance(level, MotionLevel):
-                assert descent.vectors is not None
-                added = self._motion_level(
-                    level, state, descent.vectors, descent.frames, bits_BHWL, descent.rated, out
-                )
+                added = self._motion_level(level, state, descent, bits_BHWL)
             else:
                 assert isinstance(level, Level)
                 added = self._level(level, state, feature, bits_BHWL, descent.rated, out)
@@ -532,20 +538,19 @@ class Ladder(nn.Module):
         self,
         level: MotionLevel,
         state: Tensor,
-        vectors: Tensor,
-        frames: int,
+        descent: Descent,
         bits_BHWL: Tensor | None,
-        rated: bool,
-        out: BlockOutput,
     ) -> Tensor:
-        """As `_level`, for the vectors of a tube of so many frames."""
+        """As `_level`, for the vectors of a tube."""
+        vectors, frames, out = descent.vectors, descent.frames, descent.out
+        assert vectors is not None
         bits = motion.to_bits(vectors, frames) if bits_BHWL is None else bits_BHWL.float()
-        if rated:
+        if descent.rated:
             out.rate_bits_B.append(level.rate(state, bits))
         out.bits.append(bits)
         out.points.append(bsq.corners(bits))
         out.soft_bits.append(bits)
-        return level.add(state, vectors, frames)
+        return level.add(state, vectors, frames, descent.quarters)
 
     def inherit_tubes(self) -> None:
         """Start the tube's ends from the key frame's, for a first video stage on image weights: the stem sees

@@ -3,14 +3,14 @@
 # B batch · h, w cells · A anchors · T frames of a tube · C = 3 · H, W pixels
 
 A vector says where in the frame before the tube a cell of one of its frames comes from, rows then columns,
--128..127, in half pixels, in quarters where the tube has one frame. There is one for each of A anchors,
-frames at equal distances of which the last is one; vectors of the frames between are interpolated, with 0 for
-the frame before the tube. A tube of fewer frames than anchors has those of its frames as its first, and the
-rest lies on the line; but a tube of one frame has A vectors in each cell for that frame, for A rows of equal
-height: where each frame gets many bits, finer cells pay. Half way between pixels the frame is what H.264's
-six taps make of it, and between those places it is bilinear. The bits of all vectors of a cell are a token of
-the tube's motion level (`TokenizerConfig.motion_level`). Networks do not choose them: the encoder searches
-them (motion_search.py).
+-128..127, in half pixels, or in quarters where the tube has one frame or its GOP says so. There is one for
+each of A anchors, frames at equal distances of which the last is one; vectors of the frames between are
+interpolated, with 0 for the frame before the tube. A tube of fewer frames than anchors has those of its
+frames as its first, and the rest lies on the line; but a tube of one frame has A vectors in each cell for
+that frame, for A rows of equal height: where each frame gets many bits, finer cells pay. Half way between
+pixels the frame is what H.264's six taps make of it, and between those places it is bilinear. The bits of all
+vectors of a cell are a token of the tube's motion level (`TokenizerConfig.motion_level`). Networks do not
+choose them: the encoder searches them (motion_search.py).
 
 Code of a cell: for every anchor and component the residual v - p as two's digits of base 16, -8..7, each a
 sign bit and three bits of magnitude (sign alone: -8), high digit first; residuals are modulo 256. p is the
@@ -38,9 +38,10 @@ BEYOND = 3
 _TAPS = 6
 
 
-def steps_per_pixel(frames: int) -> int:
-    """Of the vectors of a tube of so many frames: where each frame gets many bits, vectors may be finer."""
-    return 4 if frames == 1 else 2
+def steps_per_pixel(frames: int, quarters: bool = False) -> int:
+    """Of the vectors of a tube of so many frames: where each frame gets many bits, vectors may be finer, and
+    where the encoder found that they pay."""
+    return 4 if frames == 1 or quarters else 2
 
 
 def wrapped(numbers: Tensor) -> Tensor:
@@ -116,12 +117,13 @@ def medians(x_BhwA2: Tensor) -> Tensor:
     return torch.cat([first, torch.maximum(lower, torch.minimum(upper, right))], 1)
 
 
-def in_frames(vectors_BhwA2: Tensor, frames: int) -> Tensor:
+def in_frames(vectors_BhwA2: Tensor, frames: int, quarters: bool = False) -> Tensor:
     """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32; of a single one (B, 1, h * A, w,
     2)."""
+    steps = steps_per_pixel(frames, quarters)
     if frames == 1:
-        return in_rows(vectors_BhwA2)[:, None].float() / steps_per_pixel(frames)
-    anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / steps_per_pixel(frames)
+        return in_rows(vectors_BhwA2)[:, None].float() / steps
+    anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / steps
     count = vectors_BhwA2.shape[3]
     step = min(1.0, count / frames)
     places = [(frame + 1) * step for frame in range(frames)]
@@ -161,7 +163,7 @@ def _half_way(x: Tensor, dim: int) -> Tensor:
     return (c + d).mul_(20 / 32).sub_(b + e, alpha=5 / 32).add_(a + f, alpha=1 / 32)
 
 
-def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor:
+def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int, quarters: bool = False) -> Tensor:
     """The frame as the vectors move it, (B, T, C, H, W), float32.
 
     Overlapped blocks: every pixel is the mean of what the vectors of the four nearest cells bring there,
@@ -169,7 +171,7 @@ def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int) -> Tensor
     """
     device = frame_BCHW.device
     with torch.autocast(device.type, enabled=False):
-        moves_BThw2 = in_frames(vectors_BhwA2, frames)
+        moves_BThw2 = in_frames(vectors_BhwA2, frames, quarters)
         if device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _laid(frame_BCHW.float(), moves_BThw2)
         return _blended(frame_BCHW.float(), moves_BThw2)

@@ -67,17 +67,23 @@ _BESIDE = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 @torch.no_grad()
-def search(frames_BTCHW: Tensor, before_BCHW: Tensor, lagrangian_B: Tensor, anchors: int) -> Tensor:
+def search(
+    frames_BTCHW: Tensor,
+    before_BCHW: Tensor,
+    lagrangian_B: Tensor,
+    anchors: int,
+    quarters: bool = False,
+) -> Tensor:
     """Vectors of a tube, (B, h, w, A, 2), int64, see motion.py.
 
     frames_BTCHW: 0..1, sides multiples of 32. before_BCHW: the decoded frame before them. lagrangian_B:
-    lambda.
+    lambda. quarters: in steps of quarters of a pixel, also where tubes of more than one frame have halves.
     """
     with torch.autocast(frames_BTCHW.device.type, enabled=False):
         T = frames_BTCHW.shape[1]
         searched, rows = min(anchors, T), anchors if T == 1 else 1
         cost = lagrangian_B.float() * searched / (T * ERROR_WEIGHT)  # of a bit, in squared differences
-        past = _Past(_luma(before_BCHW.float()), steps_per_pixel(T))
+        past = _Past(_luma(before_BCHW.float()), steps_per_pixel(T, quarters))
         last = torch.zeros(1, device=before_BCHW.device, dtype=torch.int64)
         line = last
         found = []

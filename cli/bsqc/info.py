@@ -120,6 +120,7 @@ def as_object(file: str, summary: StreamSummary) -> dict[str, Any]:
                 "tube_frames": gop.tube_frames,
                 "repeats": gop.repeats,
                 "smoothing": gop.smoothing,
+                "quarters": gop.quarters,
             }
             for gop in summary.gops
         ],
@@ -165,7 +166,8 @@ def _tubes(summary: StreamSummary) -> str:
     for gop in summary.gops:
         counts[gop.tube_frames] += gop.tubes
     found = [f"{count} of {frames}" for frames, count in sorted(counts.items(), reverse=True) if count]
-    return " and ".join(found) + " frames"
+    finer = sum(gop.tubes for gop in summary.gops if gop.quarters)
+    return " and ".join(found) + " frames" + (f", {finer} in quarter pixels" if finer else "")
 
 
 def _rows(summary: StreamSummary) -> Iterator[tuple[str, str]]:

@@ -196,6 +196,7 @@ def gops(draw: st.DrawFn, header: Header, after: int = -1) -> Gop:
         repeats=repeats,
         tube_frames=tube_frames,
         smoothing=draw(st.integers(0, 32)),
+        quarters=draw(st.booleans()),
     )
 
 

@@ -185,6 +185,18 @@ def test_the_bytes_of_smoothing() -> None:
     assert read_back(StreamReader(io.BytesIO(data)))[0].gops == (smoothed,)
 
 
+def test_the_bytes_of_finer_vectors() -> None:
+    """One more byte of flags, after the first."""
+    header = Header(8, 8, "tiny", DIGEST, 1, max_gop_frames=5)
+    gop = make_gop(list(range(5)), header)
+    finer = replace(gop, quarters=True)
+    plain, data = (Stream(header, (each,)).to_bytes() for each in (gop, finer))
+    assert len(data) == len(plain) + 1
+    assert b"\x02\x05\x00\x01\x05" in plain
+    assert b"\x82\x01\x05\x00\x01\x05" in data
+    assert read_back(StreamReader(io.BytesIO(data)))[0].gops == (finer,)
+
+
 def test_token_crc_by_hand() -> None:
     blocks = [b"\x80\x01", bytearray(b"\xff"), memoryview(b"")]
     assert token_crc(blocks) == crc32(b"\x80\x01\xff") % 65536

@@ -60,13 +60,19 @@ def test_any_size(height: int, width: int) -> None:
     assert out.frames_BTCHW.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", list(BlockKind))
-def test_decoder_gets_what_the_encoder_saw(kind: BlockKind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "quarters"), [(BlockKind.KEY, False), (BlockKind.TUBE, False), (BlockKind.TUBE, True)]
+)
+def test_decoder_gets_what_the_encoder_saw(kind: BlockKind, quarters: bool) -> None:
     memory = LADDER(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=frames(70, 96)).memory if kind else None
-    out = LADDER(kind, LOG_LAMBDA, frames_BTCHW=frames(70, 96, 4 if kind else 1, 1), memory=memory)
-    back = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory)
+    x = frames(70, 96, 4 if kind else 1, 1)
+    out = LADDER(kind, LOG_LAMBDA, frames_BTCHW=x, memory=memory, quarters=quarters)
+    back = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory, quarters=quarters)
     assert torch.allclose(back.frames_BTCHW, out.frames_BTCHW, atol=1e-5)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(back.memory, out.memory, strict=True))
+    if kind is BlockKind.TUBE:
+        other = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory, quarters=not quarters)
+        assert not torch.allclose(other.frames_BTCHW, out.frames_BTCHW, atol=1e-3)
 
 
 def test_every_prefix_of_levels_decodes_and_levels_matter() -> None:

@@ -190,6 +190,15 @@ def test_the_search_finds_quarters() -> None:
     vectors = search(frames[None], before, torch.tensor([0.01]), 2)
     right = (vectors[0, 1:-1, 1:-1] == torch.tensor([3, -1])).all(-1).float().mean()
     assert float(right) >= 0.75
+    twice = torch.stack([frames, frames], 1)  # a tube of two has halves where nobody asks for quarters
+    finer, coarser = (
+        search(twice, before, torch.tensor([0.01]), 2, quarters)[0, 1:-1, 1:-1, 0]
+        for quarters in (True, False)
+    )
+    assert float((finer == torch.tensor([3, -1])).all(-1).float().mean()) >= 0.75
+    assert int(coarser.abs().max()) <= 2
+    moves = motion.in_frames(torch.tensor([[3, -1], [6, -2]])[None, None, None], 2, quarters=True)
+    assert moves[0, :, 0, 0].tolist() == [[0.75, -0.25], [1.5, -0.5]]
 
 
 def test_the_search_tells_the_halves_of_a_cell_apart() -> None:

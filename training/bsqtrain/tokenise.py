@@ -27,20 +27,24 @@ class Tokeniser:
 
     def clips(self, x_BTCHW: Tensor, rates: list[int]) -> list[Clip]:
         """Tokens of whole GOPs: a key frame, then tubes of one of the lengths that the rate leaves a choice
-        of: which one, the rate's remainder says. One rate a sample: of a key frame alone, or of the tubes,
-        where the key frame's is KEY_RATE_BONUS above."""
+        of: which one, the rate's remainder says; a third of them with vectors in quarters of a pixel. One
+        rate a sample: of a key frame alone, or of the tubes, where the key frame's is KEY_RATE_BONUS
+        above."""
         found: dict[int, Clip] = {}
         choices = [self.ladder.config.tube_choices(rate) for rate in rates]
-        lengths = [some[rate % len(some)] for some, rate in zip(choices, rates, strict=True)]
-        for length in set(lengths):
-            which = [i for i, each in enumerate(lengths) if each == length]
-            coded = self._clips(x_BTCHW[which], [rates[i] for i in which], length)
+        forms = [
+            (some[rate % len(some)], rate // len(some) % 3 == 0)
+            for some, rate in zip(choices, rates, strict=True)
+        ]
+        for form in set(forms):
+            which = [i for i, each in enumerate(forms) if each == form]
+            coded = self._clips(x_BTCHW[which], [rates[i] for i in which], *form)
             found |= dict(zip(which, coded, strict=True))
         return [found[i] for i in range(len(rates))]
 
     @torch.no_grad()
-    def _clips(self, x_BTCHW: Tensor, rates: list[int], length: int) -> list[Clip]:
-        """Of samples whose tubes hold the same number of frames."""
+    def _clips(self, x_BTCHW: Tensor, rates: list[int], length: int, quarters: bool) -> list[Clip]:
+        """Of samples whose tubes hold the same number of frames and have vectors alike."""
         config = self.ladder.config
         x = x_BTCHW.to(self.device)
         blocks = [x[:, :1], *(torch.split(x[:, 1:], length, 1) if x.shape[1] > 1 else ())]
@@ -56,6 +60,7 @@ class Tokeniser:
                     log_lambda if number else key_log_lambda,
                     frames_BTCHW=block,
                     memory=memory,
+                    quarters=quarters,
                     synthesise=len(blocks) > 1,
                 )
             memory = out.memory
