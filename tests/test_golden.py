@@ -36,7 +36,7 @@ def no_clock(stage: str):  # type: ignore[no-untyped-def]
 
 
 def test_all_kinds_are_there() -> None:
-    modes, joined, repeats, lengths, own, smoothing = (set() for _ in range(6))
+    modes, joined, repeats, lengths, own, smoothing, quarters = (set() for _ in range(7))
     for name in NAMES:
         reader = bitstream.StreamReader(io.BytesIO((GOLDEN / f"{name}.bsq").read_bytes()))
         lengths.add(reader.header.tube_frames)
@@ -48,8 +48,9 @@ def test_all_kinds_are_there() -> None:
                 joined.add(event.joined)
                 repeats.add(bool(event.repeats))
                 smoothing.add(event.smoothing)
+                quarters.add(event.quarters)
     assert len(modes) == 3
-    assert joined == repeats == {True, False}
+    assert joined == repeats == quarters == {True, False}
     assert lengths == {4, 2, 1}
     assert own == {None, 4}
     assert smoothing == {0, 32}

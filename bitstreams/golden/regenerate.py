@@ -61,12 +61,19 @@ def stream(
     return sink.getvalue()
 
 
-def in_mode(mode: CodingMode, frames: codec.Pixels, tube_frames: int | None = 4) -> bytes:
-    """A still, or a clip with sound, coded in this mode whatever its size."""
+def in_mode(
+    mode: CodingMode, frames: codec.Pixels, tube_frames: int | None = 4, *, quarters: bool = False
+) -> bytes:
+    """A still, or a clip with sound, coded in this mode whatever its size. quarters: whether vectors in
+    quarters of a pixel win where there is a choice."""
     original, cost = gop_coder.GopCoder.coded, synthesis.LadderTokenizer.cost_of_tubes
     costs = iter([2.0, 1.0, 1.0, 2.0])  # of the usual length and of the other, GOP by GOP
+
+    def cost_of_tubes(tokenizer: object, shown: object, length: int, finer: bool, *_: int) -> float:
+        return (0.0 if quarters else 9.0) if finer else next(costs)
+
     try:
-        synthesis.LadderTokenizer.cost_of_tubes = lambda *_: next(costs)  # type: ignore[method-assign]
+        synthesis.LadderTokenizer.cost_of_tubes = cost_of_tubes  # type: ignore[assignment,method-assign]
         gop_coder.GopCoder.coded = lambda self, _, gop, crcs: original(self, mode, gop, crcs)  # type: ignore
         return stream(frames, tube_frames, still=len(frames) == 1, sound=len(frames) > 1)
     finally:
@@ -107,6 +114,7 @@ def main() -> None:
         save(f"clip-tubes-of-{tube_frames}", in_mode(CodingMode.PRIOR, frames, tube_frames))
     twice = np.concatenate([frames, frames[::-1]])[: 2 * CLIP_GOP]
     save("clip-two-lengths", in_mode(CodingMode.PRIOR, twice, None))
+    save("clip-quarters", in_mode(CodingMode.PRIOR, twice, None, quarters=True))
     cut = io.BytesIO()
     bitstream.cut(io.BytesIO(clip), cut, levels=2)
     save("clip-two-levels", cut.getvalue())
