@@ -189,10 +189,9 @@ class Decoder:
                 gop = step
             if isinstance(step, _Block) and isinstance(self._tokenizer, LadderTokenizer):
                 assert gop is not None
-                rate = _rate(gop, step.kind)
                 with self._clock("synthesis"):
                     tubes = gop.tube_frames, gop.quarters
-                    step = _Begun(self._tokenizer.begin(step.kind, step.tokens, rate, *tubes))
+                    step = _Begun(self._tokenizer.begin(*step, gop.rate(step.kind), *tubes))
             yield step
 
     def _is_asked_for(self, gop: Gop) -> bool:
@@ -257,9 +256,8 @@ class Decoder:
             if isinstance(block, _Begun):
                 assert isinstance(self._tokenizer, LadderTokenizer)
                 return self._tokenizer.finish(block.descent, height, width)
-            rate = _rate(gop, block.kind)
             return self._tokenizer.synthesise(
-                block.kind, block.tokens, rate, height, width, gop.tube_frames, gop.quarters
+                *block, gop.rate(block.kind), height, width, gop.tube_frames, gop.quarters
             )
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
@@ -271,10 +269,6 @@ class Decoder:
             shift = round(self._start / base)
             pts, dts = packet.pts - shift, packet.dts - shift
             yield AudioPacket(packet.track, pts, dts, packet.duration, packet.is_keyframe, packet.data)
-
-
-def _rate(gop: Gop, kind: BlockKind) -> int:
-    return gop.key_rate if kind is BlockKind.KEY else gop.tube_rate
 
 
 def _weights_for(header: Header, model_file: Path | None) -> model.Weights:

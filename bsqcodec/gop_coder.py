@@ -207,10 +207,9 @@ class GopCoder:
         before: PriorContext | None = None
         for number in range(gop.blocks - len(gop.repeats)):
             kind = BlockKind.TUBE if number else BlockKind.KEY
-            rate = gop.tube_rate if number else gop.key_rate
             with self._clock("prior"):
                 tokens = coder.decode_block(
-                    kind, shapes[:levels], before, rate, rows[0 if gop.joined else number]
+                    kind, shapes[:levels], before, gop.rate(kind), rows[0 if gop.joined else number]
                 )
             before = PriorContext(kind, tokens)
             for level, grid in zip(packed, tokens, strict=True):

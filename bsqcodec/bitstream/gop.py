@@ -15,6 +15,7 @@ from bsqcodec.bitstream.varint import (
     encode_signed,
     encode_varint,
 )
+from bsqcodec.blocks import BlockKind
 from bsqcodec.errors import InputError
 
 SMOOTHING_MAX = 32
@@ -72,6 +73,10 @@ class Gop:
     def blocks(self) -> int:
         """How many there are, coded and repeated."""
         return block_count(len(self.pts), self.tube_frames)
+
+    def rate(self, kind: BlockKind) -> int:
+        """The rate index of a block."""
+        return self.key_rate if kind is BlockKind.KEY else self.tube_rate
 
 
 def block_count(frames: int, tube_frames: int) -> int:
