@@ -21,18 +21,28 @@ NEAR, MIDDLE, FAR = np.float32(20 / 32), np.float32(-5 / 32), np.float32(1 / 32)
 
 
 @compiled
-def half_pixels(x_HWC: Floats, beyond: int, planes: Floats) -> None:
-    """See `motion.half_pixels`; planes: (4, H + 2 * beyond, (W + 2 * beyond) * C)."""
+def half_pixels(x_HWC: Floats, beyond: int, averaged: int, planes: Floats) -> None:
+    """See `motion.half_pixels`; averaged: pixels on each side along a border; planes: (4, H + 2 * beyond,
+    (W + 2 * beyond) * C)."""
     H, W, C = x_HWC.shape
     tall, count = planes.shape[1], planes.shape[2]
     bordered = np.empty((tall + TAPS - 1, count + (TAPS - 1) * C), np.float32)
     across = np.empty((tall + TAPS - 1, count), np.float32)
+    above, below = _averaged(x_HWC[0], averaged), _averaged(x_HWC[H - 1], averaged)
+    before, after = _averaged(x_HWC[:, 0], averaged), _averaged(x_HWC[:, W - 1], averaged)
     for i in range(tall + TAPS - 1):
-        row, to = x_HWC[min(max(i - beyond - 2, 0), H - 1)], bordered[i]
+        down, to = i - beyond - 2, bordered[i]
+        inside = 0 <= down < H
+        row = x_HWC[down] if inside else above if down < 0 else below
         for j in range(W + 2 * beyond + TAPS - 1):
-            column = min(max(j - beyond - 2, 0), W - 1)
+            along = j - beyond - 2
             for c in range(C):
-                to[j * C + c] = row[column, c]
+                if inside and along < 0:
+                    to[j * C + c] = before[down, c]
+                elif inside and along >= W:
+                    to[j * C + c] = after[down, c]
+                else:
+                    to[j * C + c] = row[min(max(along, 0), W - 1), c]
         _between(across[i], to, to[C:], to[2 * C :], to[3 * C :], to[4 * C :], to[5 * C :])
     for i in range(tall):
         here = bordered[i : i + TAPS, 2 * C : 2 * C + count]
@@ -41,6 +51,20 @@ def half_pixels(x_HWC: Floats, beyond: int, planes: Floats) -> None:
             planes[0, i, k], planes[1, i, k] = here[2, k], right[2, k]
         _between(planes[2, i], here[0], here[1], here[2], here[3], here[4], here[5])
         _between(planes[3, i], right[0], right[1], right[2], right[3], right[4], right[5])
+
+
+@compiled
+def _averaged(line_NC: Floats, side: int) -> Any:
+    """Over so many places on each side, those at the ends repeated."""
+    N, C = line_NC.shape
+    y_NC = np.empty((N, C), np.float32)
+    for n in range(N):
+        for c in range(C):
+            total = np.float32(0)
+            for k in range(n - side, n + side + 1):
+                total += line_NC[min(max(k, 0), N - 1), c]
+            y_NC[n, c] = total / np.float32(2 * side + 1)
+    return y_NC
 
 
 @compiled

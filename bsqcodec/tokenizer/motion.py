@@ -32,8 +32,13 @@ from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import ANCHOR_BITS
 
-BEYOND = 3
-"""Pixels beyond a frame's border from which on all places between pixels are the border's."""
+BEYOND = 4
+"""Pixels beyond a frame's border from which on all places between pixels are alike, as they are from there
+on."""
+
+AVERAGED = 8
+"""Pixels on each side over which what is beyond a border is averaged along it: where new content comes in,
+streaks of the border's own pixels would be seen until it is coded."""
 
 _TAPS = 6
 
@@ -138,11 +143,28 @@ def half_pixels(x_BCHW: Tensor) -> Tensor:
     (1, -5, 20, 20, -5, 1) / 32, along the rows, then along the columns (ITU-T H.264, 8.4.2.2.1), unrounded.
     """
     before, after = _TAPS // 2 - 1, _TAPS // 2
-    x = F.pad(x_BCHW, (BEYOND + before, BEYOND + after) * 2, mode="replicate")
+    x = _bordered(x_BCHW, BEYOND + before, BEYOND + after)
     across = x[..., before:-after], _half_way(x, -1)
     here, right = (y[..., before:-after, :] for y in across)
     below, both = (_half_way(y, -2) for y in across)
     return torch.stack([here, right, below, both], 2)
+
+
+def _bordered(x_BCHW: Tensor, before: int, after: int) -> Tensor:
+    """With so many pixels beyond each border, at its beginning and its end: those of the border, averaged; in
+    the corners as above and below."""
+    x = F.pad(x_BCHW, (before, after) * 2, mode="replicate")
+    rows = slice(before, -after)
+    for beyond, inside in ((slice(before), 0), (slice(-after, None), -1)):
+        x[..., rows, beyond] = _averaged(x_BCHW[..., inside])[..., None]
+        averaged = F.pad(_averaged(x_BCHW[..., inside, :]), (before, after), mode="replicate")
+        x[..., beyond, :] = averaged[..., None, :]
+    return x
+
+
+def _averaged(line_BCN: Tensor) -> Tensor:
+    padded = F.pad(line_BCN, (AVERAGED, AVERAGED), mode="replicate")
+    return F.avg_pool1d(padded, 2 * AVERAGED + 1, 1)
 
 
 def quarter_pixels(x_BCHW: Tensor) -> Tensor:
@@ -213,7 +235,7 @@ def _laid(frame_BCHW: Tensor, moves_BThw2: Tensor) -> Tensor:
     found = torch.zeros(B, T, H, W * C)
     for clip, frame in enumerate(frame_BCHW):
         planes = np.empty((4, H + 2 * BEYOND, (W + 2 * BEYOND) * C), np.float32)
-        kernels.half_pixels(frame.permute(1, 2, 0).contiguous().numpy(), BEYOND, planes)
+        kernels.half_pixels(frame.permute(1, 2, 0).contiguous().numpy(), BEYOND, AVERAGED, planes)
         for number in range(T):
             moves_hw2 = moves_BThw2[clip, number].numpy()
             kernels.lay(planes, BEYOND, moves_hw2, C, found[clip, number].numpy())

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from bsqcodec.tokenizer.config import CELL
 from bsqcodec.tokenizer.motion import (
+    AVERAGED,
     BEYOND,
     from_rows,
     half_pixels,
@@ -142,7 +143,7 @@ class _Past:
         halves = torch.empty(4, H + 2 * BEYOND, W + 2 * BEYOND)
         planes = torch.empty(B, self.steps**2, H + 2 * edge + 1, W + 2 * edge + 1)
         for frame, found in zip(self._before, planes, strict=True):
-            kernels.half_pixels(frame[..., None].contiguous().numpy(), BEYOND, halves.numpy())
+            kernels.half_pixels(frame[..., None].contiguous().numpy(), BEYOND, AVERAGED, halves.numpy())
             search_kernels.finer_planes(halves.numpy(), self.steps, edge - BEYOND, found.numpy())
         return planes
 
