@@ -333,7 +333,7 @@ class LadderTokenizer:
         tokens: Sequence[npt.NDArray[np.uint8]],
         rate: int,
         tube_frames: int,
-        quarters: bool,
+        quarters: bool = False,
     ) -> Descent:
         """The coarse half of `synthesise`: blocks in order, in any thread, ahead of their `finish`."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
