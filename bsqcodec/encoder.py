@@ -185,7 +185,7 @@ class Encoder:
         self._waiting: list[Pixels] = []  # frames of the block that is not full yet
         self._times: list[tuple[int, int]] = []  # pts and duration of the GOP's frames
         self._tube_frames: int | None  # of the GOP's tubes, once it is settled
-        self._quarters = False  # whether their vectors are in quarters of a pixel
+        self._quarters: bool  # whether their vectors are in quarters of a pixel
         self._gop = self._new_gop()
         self._last_pts: int | None = None
         self._frames = self._gops = 0

@@ -13,7 +13,7 @@ import torch
 
 from bsqcodec.ahead import Behind
 from bsqcodec.bitstream import CodingMode, Gop, token_crc
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, BlockRates
 from bsqcodec.errors import FormatError, ModelError
 from bsqcodec.model import Weights
 from bsqcodec.prior.coder import PriorCoder, PriorContext, TokenCoder
@@ -32,7 +32,7 @@ JOINING_GAIN = 0.01
 
 
 @dataclass
-class GopTokens:
+class GopTokens(BlockRates):
     """A GOP while it grows: the tokens of its coded blocks, the prior's runs that hold them already, and the
     numbers of the blocks that are repeats."""
 
@@ -46,10 +46,6 @@ class GopTokens:
     def repeat(self) -> None:
         """The next block shows the last frame again and has no tokens."""
         self.repeats.add(len(self.blocks) + len(self.repeats))
-
-    def rate(self, kind: BlockKind) -> int:
-        """The rate index of a block."""
-        return self.key_rate if kind is BlockKind.KEY else self.tube_rate
 
     def context(self, number: int) -> PriorContext | None:
         """What the coder of a coded block knows of the one before it."""

@@ -124,13 +124,20 @@ class _State(NamedTuple):
     errors: Tensor | None
 
 
+class _Asked(NamedTuple):
+    """How a tube was analysed."""
+
+    length: int
+    quarters: bool
+    rate: int
+    levels: int
+
+
 class _Tried(NamedTuple):
     """A tube that was analysed to see what its length costs."""
 
     frames: Sequence[Pixels]
-    quarters: bool
-    rate: int
-    levels: int
+    asked: _Asked
     before: Memory
     out: BlockOutput
 
@@ -224,7 +231,7 @@ class LadderTokenizer:
         """See BlockTokenizer."""
         x = self._padded(frames)
         height, width, _ = frames[0].shape
-        out = None if effort else self._known(frames, quarters, rate, levels)
+        out = None if effort else self._known(frames, _Asked(len(frames), quarters, rate, levels))
         if out is None:
             with torch.no_grad(), half_precision(self._device):
                 out = self._ladder(
@@ -273,17 +280,12 @@ class LadderTokenizer:
             return None
         return Judgement(_last_distortion(y_TCHW, x_TCHW), 0.0)
 
-    def _known(self, frames: Sequence[Pixels], quarters: bool, rate: int, levels: int) -> BlockOutput | None:
+    def _known(self, frames: Sequence[Pixels], asked: _Asked) -> BlockOutput | None:
         """What the ladder makes of a tube of these frames here, where that was tried."""
-        asked = quarters, rate, levels
-        for tried in self._tried:
-            same = len(tried.frames) == len(frames) and all(map(is_, tried.frames, frames))
-            if tried.before is self._state.memory and same and tried[1:4] == asked:
-                self._tried = [
-                    other
-                    for other in self._tried
-                    if len(other.frames) == len(frames) and other.quarters is quarters and other is not tried
-                ]
+        alike = [tried for tried in self._tried if tried.asked == asked]
+        for tried in alike:
+            if tried.before is self._state.memory and all(map(is_, tried.frames, frames)):
+                self._tried = [other for other in alike if other is not tried]
                 return tried.out
         return None
 
@@ -305,7 +307,8 @@ class LadderTokenizer:
             if len(frames) * height * width <= MOST_TRIED_PIXELS:
                 kept = replace(out, points=[], soft_bits=[])
                 tube = frames[number * length : (number + 1) * length]
-                self._tried.append(_Tried(tube, quarters, rate, levels, memory, kept))
+                asked = _Asked(len(tube), quarters, rate, levels)
+                self._tried.append(_Tried(tube, asked, memory, kept))
             memory = out.memory
             x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
             lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))

@@ -47,7 +47,10 @@ def test_what_the_others_do_not_show_is_left_alone() -> None:
     frames = np.stack(
         [picture[:96, :128], *(255 - picture[200:296, 40 * n : 40 * n + 128] for n in range(3))]
     )
-    assert off(through(frames), frames[0]) < 1.5
+    shown = through(frames)
+    inner = np.s_[16:-16, 16:-16]  # a smooth border may be taken for what lies beyond another frame's
+    assert off(shown[inner], frames[0][inner]) < 1
+    assert off(shown, frames[0]) < 1.5
 
 
 def test_sums_of_others_are_added() -> None:

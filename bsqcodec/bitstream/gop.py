@@ -15,7 +15,7 @@ from bsqcodec.bitstream.varint import (
     encode_signed,
     encode_varint,
 )
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockRates
 from bsqcodec.errors import InputError
 
 SMOOTHING_MAX = 32
@@ -39,7 +39,7 @@ class CodingMode(IntEnum):
 
 
 @dataclass(frozen=True)
-class Gop:
+class Gop(BlockRates):
     """One group of pictures, as bytes: a key frame and the tubes that follow it.
 
     pts, durations: one per frame, in units of the header's time base; pts strictly increasing from >= 0 on,
@@ -73,10 +73,6 @@ class Gop:
     def blocks(self) -> int:
         """How many there are, coded and repeated."""
         return block_count(len(self.pts), self.tube_frames)
-
-    def rate(self, kind: BlockKind) -> int:
-        """The rate index of a block."""
-        return self.key_rate if kind is BlockKind.KEY else self.tube_rate
 
 
 def block_count(frames: int, tube_frames: int) -> int:
