@@ -1,6 +1,7 @@
 """Stages side by side: some that work ahead in threads of their own, one that is handed work and left behind.
 
-The CPU threads that torch may use are shared between them; with one alone nothing runs beside.
+With one CPU thread for torch alone nothing runs beside. Stages that work ahead share its threads; what is
+handed work and left behind has half as many as the rest, which keeps all of them.
 """
 
 from __future__ import annotations
@@ -127,15 +128,3 @@ class Behind:
         """Until all calls are made."""
         while self._waiting:
             self._waiting.popleft().result()
-
-    @contextmanager
-    def sharing(self) -> Iterator[None]:
-        """Leave the other thread its share of the CPU, where it has something to do."""
-        if all(call.done() for call in self._waiting):
-            yield
-            return
-        torch.set_num_threads(self._threads - self._threads // 2)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(self._threads)

@@ -295,7 +295,7 @@ class Encoder:
         where the choice asks for it."""
         tube = kind is BlockKind.TUBE
         repeat = None
-        with self._clock("analysis"), self._behind.sharing():
+        with self._clock("analysis"):
             if self._ladder is not None and tube:
                 repeat = self._ladder.judge_repeat(frames)
                 if repeat is not None and self._repeats.is_sure(repeat):
@@ -331,8 +331,7 @@ class Encoder:
             cost = partial(self._cost_of_tubes, self._ladder, self._waiting, quarters=False)
             longest = max(self._tube_choices)  # takes the least time: behind what the prior has to do
             behind = self._behind(partial(cost, longest))
-            with self._behind.sharing():
-                costs = {length: cost(length) for length in self._tube_choices if length != longest}
+            costs = {length: cost(length) for length in self._tube_choices if length != longest}
             costs[longest] = behind.result()
             self._tube_frames = min(costs, key=lambda length: costs[length] * length**-LENGTH_BIAS)
             if self._tube_frames > 1:
@@ -353,8 +352,7 @@ class Encoder:
             return frame
         half = len(later) // 2
         behind = self._behind(partial(self._drawn, self._ladder, frame, later[:half]))
-        with self._behind.sharing():
-            drawn = self._drawn(self._ladder, frame, later[half:])
+        drawn = self._drawn(self._ladder, frame, later[half:])
         return self._ladder.filtered(frame, behind.result() | drawn)
 
     def _drawn(self, ladder: LadderTokenizer, frame: Pixels, others: Sequence[Pixels]) -> key_filter.Drawn:

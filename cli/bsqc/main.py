@@ -18,6 +18,10 @@ from bsqcodec.errors import BsqError
 
 ERROR, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 130, 141, 143
 
+SPINS = 3000
+"""Turns for which a thread of GNU OpenMP, which torch uses on Linux, waits for work before it sleeps: by
+default as many as take milliseconds of a core that stages beside it could use."""
+
 # verb: module and name of its click command
 COMMANDS = {
     "encode": "bsqc.encode:encode",
@@ -107,4 +111,5 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """The console script. A polite kill ends as an error does: half-written files are removed on the way."""
     signal.signal(signal.SIGTERM, _terminate)
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))  # before torch is imported
     cli(prog_name="bsqc")
