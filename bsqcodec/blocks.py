@@ -1,6 +1,7 @@
 """What is coded at once."""
 
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class BlockKind(IntEnum):
@@ -13,6 +14,19 @@ class BlockKind(IntEnum):
     def label(self) -> str:
         """The name in tensors' names."""
         return self.name.lower()
+
+
+class TubeForm(NamedTuple):
+    """How tubes are made. frames: that each holds. quarters: its vectors are in quarters of a pixel, where
+    those of tubes of so many frames are in halves else."""
+
+    frames: int
+    quarters: bool = False
+
+    @property
+    def steps_per_pixel(self) -> int:
+        """Of a vector: where each frame gets many bits, vectors may be finer."""
+        return 4 if self.frames == 1 or self.quarters else 2
 
 
 class BlockRates:

@@ -190,8 +190,7 @@ class Decoder:
             if isinstance(step, _Block) and isinstance(self._tokenizer, LadderTokenizer):
                 assert gop is not None
                 with self._clock("synthesis"):
-                    tubes = gop.tube_frames, gop.quarters
-                    step = _Begun(self._tokenizer.begin(*step, gop.rate(step.kind), *tubes))
+                    step = _Begun(self._tokenizer.begin(*step, gop.rate(step.kind), gop.form))
             yield step
 
     def _is_asked_for(self, gop: Gop) -> bool:
@@ -256,9 +255,7 @@ class Decoder:
             if isinstance(block, _Begun):
                 assert isinstance(self._tokenizer, LadderTokenizer)
                 return self._tokenizer.finish(block.descent, height, width)
-            return self._tokenizer.synthesise(
-                *block, gop.rate(block.kind), height, width, gop.tube_frames, gop.quarters
-            )
+            return self._tokenizer.synthesise(*block, gop.rate(block.kind), height, width, gop.form)
 
     def _sound(self, packets: bitstream.AudioPackets) -> Iterator[AudioPacket]:
         for packet in packets.packets:

@@ -19,7 +19,7 @@ import numpy as np
 from bsqcodec import bitstream, key_filter, model
 from bsqcodec.ahead import Behind
 from bsqcodec.bitstream import Gop, Header
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.errors import InputError
 from bsqcodec.gop_choice import TubeChoice
 from bsqcodec.gop_coder import GopCoder, GopTokens
@@ -184,8 +184,7 @@ class Encoder:
         self._writer.write_audio_tracks(audio_tracks)
         self._waiting: list[Pixels] = []  # frames of the block that is not full yet
         self._times: list[tuple[int, int]] = []  # pts and duration of the GOP's frames
-        self._tube_frames: int | None  # of the GOP's tubes, once it is settled
-        self._quarters: bool  # whether their vectors are in quarters of a pixel
+        self._form: TubeForm | None  # of the GOP's tubes, once it is settled
         self._gop = self._new_gop()
         self._last_pts: int | None = None
         self._frames = self._gops = 0
@@ -225,7 +224,7 @@ class Encoder:
         if not self._gop.blocks:
             filtered = self.options.key_filter and self._ladder is not None and not self._single
             return 1 + filtered * key_filter.FRAMES
-        return self._tube_frames or self._tried_frames
+        return self._tried_frames if self._form is None else self._form.frames
 
     def _most_frames(self) -> int:
         """Of the GOP that is growing."""
@@ -254,7 +253,7 @@ class Encoder:
         if not self._waiting:
             return
         kind = BlockKind.TUBE if self._gop.blocks else BlockKind.KEY
-        if kind is BlockKind.TUBE and self._tube_frames is None:
+        if kind is BlockKind.TUBE and self._form is None:
             self._choose_tubes()
             if not self._waiting:
                 return
@@ -311,7 +310,7 @@ class Encoder:
                 levels=self._levels,
                 effort=self.options.effort,
                 keep_memory=judged or len(self._times) < self._most_frames(),
-                quarters=self._quarters,
+                form=self._form if tube else None,
             )
         if self._ladder is None:
             return tokens
@@ -326,25 +325,24 @@ class Encoder:
     def _choose_tubes(self) -> None:
         """Settle how many frames the GOP's tubes hold and how fine their vectors are, and take again the
         frames that wait: as these cost least, if they are enough to tell, else as is usual."""
-        self._tube_frames = self._tube_choices[0]
+        self._form = TubeForm(self._tube_choices[0])
         if len(self._waiting) == self._tried_frames and self._ladder is not None:
-            cost = partial(self._cost_of_tubes, self._ladder, self._waiting, quarters=False)
-            longest = max(self._tube_choices)  # takes the least time: behind what the prior has to do
+            cost = partial(self._cost_of_tubes, self._ladder, self._waiting)
+            forms = [TubeForm(length) for length in self._tube_choices]
+            longest = max(forms)  # takes the least time: behind what the prior has to do
             behind = self._behind(partial(cost, longest))
-            costs = {length: cost(length) for length in self._tube_choices if length != longest}
+            costs = {form: cost(form) for form in forms if form != longest}
             costs[longest] = behind.result()
-            self._tube_frames = min(costs, key=lambda length: costs[length] * length**-LENGTH_BIAS)
-            if self._tube_frames > 1:
-                finer = cost(self._tube_frames, quarters=True)
-                self._quarters = finer < (1 - QUARTERS_BIAS) * costs[self._tube_frames]
+            self._form = min(costs, key=lambda form: costs[form] * form.frames**-LENGTH_BIAS)
+            finer = TubeForm(self._form.frames, quarters=True)
+            if finer.frames > 1 and cost(finer) < (1 - QUARTERS_BIAS) * costs[self._form]:
+                self._form = finer
         for pixels, shown in self._take_back(len(self._waiting)):
             self._take(pixels, shown)
 
-    def _cost_of_tubes(
-        self, ladder: LadderTokenizer, frames: Sequence[Pixels], length: int, quarters: bool
-    ) -> float:
+    def _cost_of_tubes(self, ladder: LadderTokenizer, frames: Sequence[Pixels], form: TubeForm) -> float:
         with self._clock("analysis"):
-            return ladder.cost_of_tubes(frames, length, quarters, self._rate, self._levels)
+            return ladder.cost_of_tubes(frames, form, self._rate, self._levels)
 
     def _filtered(self, frame: Pixels, later: Sequence[Pixels]) -> Pixels:
         """A frame to begin a GOP with, with the noise taken from it that the frames after it tell."""
@@ -388,6 +386,7 @@ class Encoder:
         if not self._times:
             return
         coded = self._coder.finish(self._gop)
+        form = self._form or TubeForm(self._tube_choices[0])
         self._writer.write_gop(
             Gop(
                 pts=tuple(pts for pts, _ in self._times),
@@ -396,9 +395,9 @@ class Encoder:
                 key_rate=self._gop.key_rate, tube_rate=self._gop.tube_rate,
                 levels_kept=self._levels, token_crcs=coded.token_crcs, parts=coded.parts,
                 repeats=frozenset(self._gop.repeats),
-                tube_frames=self._tube_frames or self._tube_choices[0],
+                tube_frames=form.frames,
                 smoothing=self._smoothing.best() if self._smoothing is not None else 0,
-                quarters=self._quarters,
+                quarters=form.quarters,
             )
         )  # fmt: skip
         for row in coded.parts:
@@ -412,8 +411,7 @@ class Encoder:
 
     def _new_gop(self) -> GopTokens:
         self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
-        self._tube_frames = self._tube_choices[0] if len(self._tube_choices) == 1 else None
-        self._quarters = False
+        self._form = TubeForm(self._tube_choices[0]) if len(self._tube_choices) == 1 else None
         self._smoothing = SmoothingChoice() if self.options.smoothing and not self._single else None
         bonus = 0 if self._single else KEY_RATE_BONUS
         return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)

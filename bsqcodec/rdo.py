@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.distortion import distortion, weights_for
 from bsqcodec.tokenizer import bsq
 from bsqcodec.tokenizer.config import CELL
@@ -71,8 +71,8 @@ class _Window:
 class Search:
     """The search for one block.
 
-    frames_BTCHW: 0..1, padded. size: rows and columns that count. memory: as before the block. quarters: of a
-    tube, see `Ladder.forward`.
+    frames_BTCHW: 0..1, padded. size: rows and columns that count. memory: as before the block. form: of a
+    tube.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Search:
         memory: Memory | None,
         log_lambda_B1: Tensor,
         size: tuple[int, int],
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> None:
         self._ladder, self._kind, self._log_lambda = ladder, kind, log_lambda_B1
         self._frames, self._memory, self._size = frames_BTCHW, memory, size
         self._vectors: Tensor | None = None
-        self._quarters = quarters
+        self._form = form or TubeForm(frames_BTCHW.shape[1])
         self._motion = ladder.config.motion_level if kind is BlockKind.TUBE else None
 
     def run(self, bits: Sequence[Tensor], points: Sequence[Tensor], effort: int) -> list[Tensor]:
@@ -98,9 +98,7 @@ class Search:
         """
         best = [level.detach().float().clone() for level in bits]
         if self._kind is BlockKind.TUBE and self._memory is not None:
-            self._vectors = self._ladder.vectors(
-                best, None, self._log_lambda, self._memory, self._frames.shape[1]
-            )
+            self._vectors = self._ladder.vectors(best, None, self._log_lambda, self._memory, self._form)
         for window in self._windows(len(best)):
             before, near = window.of(best), window.of(points)
             after = self._refine(window, before, near, steps_of(effort))
@@ -142,7 +140,7 @@ class Search:
         """J of a window, with the weighted rate."""
         out = self._ladder(
             self._kind, self._log_lambda, bits=bits, memory=window.memory, vectors=window.vectors,
-            tube_frames=self._frames.shape[1], quarters=self._quarters, rated=True,
+            form=self._form, rated=True,
         )  # fmt: skip
         x_TCHW = window.frames_BTCHW.flatten(0, 1)
         T, _, H, W = x_TCHW.shape

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from bsqcodec import key_filter
 from bsqcodec.bitstream import Limits
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.distortion import SMALLEST_MS_SSIM, distortion, weights_for
 from bsqcodec.errors import InputError
 from bsqcodec.machine import fast_bf16, half_precision
@@ -60,13 +60,13 @@ class BlockTokenizer(Protocol):
         levels: int,
         effort: int = 0,
         keep_memory: bool = True,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> Tokens:
         """Tokens of the coarsest `levels` levels, each (H, W, L) uint8 {0, 1}.
 
         frames: H x W x 3 uint8, one for a key frame; as many for every tube of a GOP.
         rate: index 0..1000. effort: 0..9, see `rdo.Search`. keep_memory: False where no block follows in this
-        GOP. quarters: see `bitstream.Gop`.
+        GOP. form: of the GOP's tubes, if this is one.
         """
 
     def synthesise(
@@ -76,11 +76,10 @@ class BlockTokenizer(Protocol):
         rate: int,
         height: int,
         width: int,
-        tube_frames: int = 1,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> list[Pixels]:
         """The frames of a block, H x W x 3 uint8 each. tokens: one array per level, finer ones may be
-        missing. tube_frames, quarters: of a tube, if this is one, see `bitstream.Gop`."""
+        missing. form: of the GOP's tubes, if this is one."""
 
 
 def open_tokenizer(weights: Weights, device: torch.device, overlap: int = 0) -> BlockTokenizer:
@@ -127,8 +126,7 @@ class _State(NamedTuple):
 class _Asked(NamedTuple):
     """How a tube was analysed."""
 
-    length: int
-    quarters: bool
+    form: TubeForm
     rate: int
     levels: int
 
@@ -189,7 +187,7 @@ class LadderTokenizer:
     def drawn(self, frame: Pixels, others: Sequence[Pixels]) -> key_filter.Drawn:
         """What other frames say of one, for `filtered`."""
         frame_CHW, *others_CHW = self._padded([frame, *others])[0]
-        return key_filter.drawn(frame_CHW, others_CHW)
+        return key_filter.drawn(frame_CHW, others_CHW, *frame.shape[:2])
 
     def filtered(self, frame: Pixels, others: key_filter.Drawn) -> Pixels:
         """A frame to begin a GOP with, see key_filter.py."""
@@ -226,31 +224,31 @@ class LadderTokenizer:
         levels: int,
         effort: int = 0,
         keep_memory: bool = True,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> Tokens:
         """See BlockTokenizer."""
         x = self._padded(frames)
         height, width, _ = frames[0].shape
-        out = None if effort else self._known(frames, _Asked(len(frames), quarters, rate, levels))
+        form = form or TubeForm(len(frames))
+        out = None if effort else self._known(frames, _Asked(form, rate, levels))
         if out is None:
             with torch.no_grad(), half_precision(self._device):
                 out = self._ladder(
-                    kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory,
-                    quarters=quarters, levels=levels, synthesise=keep_memory and not effort,
-                    rated=self.judging,
+                    kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, form=form,
+                    levels=levels, synthesise=keep_memory and not effort, rated=self.judging,
                 )  # fmt: skip
         bits = out.bits
         if effort:
             search = Search(
-                self._ladder, kind, x, self._state.memory, self._log_lambda(rate), (height, width), quarters
+                self._ladder, kind, x, self._state.memory, self._log_lambda(rate), (height, width), form
             )
             with torch.no_grad(), half_precision(self._device):
                 bits = search.run(bits, out.points, effort)
             if keep_memory:
                 with torch.no_grad(), half_precision(self._device):
                     out = self._ladder(
-                        kind, self._log_lambda(rate), bits=bits, memory=self._state.memory,
-                        tube_frames=len(frames), quarters=quarters, rated=self.judging,
+                        kind, self._log_lambda(rate), bits=bits, memory=self._state.memory, form=form,
+                        rated=self.judging,
                     )  # fmt: skip
         self._state_before, self._state, self._shown_TCHW = self._state, _State(None, None), None
         if keep_memory:
@@ -290,25 +288,24 @@ class LadderTokenizer:
         return None
 
     @torch.no_grad()
-    def cost_of_tubes(
-        self, frames: Sequence[Pixels], length: int, quarters: bool, rate: int, levels: int
-    ) -> float:
-        """J per frame of these frames in tubes of that length, all frames counted; after a block that kept
+    def cost_of_tubes(self, frames: Sequence[Pixels], form: TubeForm, rate: int, levels: int) -> float:
+        """J per frame of these frames in tubes of that form, all frames counted; after a block that kept
         its memory, which stays. `analyse` will not work again on those of them that it comes to."""
         height, width, _ = frames[0].shape
         memory, total = self._state.memory, 0.0
-        for number, block in enumerate(torch.split(self._padded(frames), length, 1)):
+        for first, block in zip(
+            range(0, len(frames), form.frames), torch.split(self._padded(frames), form.frames, 1), strict=True
+        ):
             assert memory is not None
             with half_precision(self._device):
                 out = self._ladder(
-                    BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory,
-                    quarters=quarters, levels=levels, rated=True,
+                    BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory, form=form,
+                    levels=levels, rated=True,
                 )  # fmt: skip
             if len(frames) * height * width <= MOST_TRIED_PIXELS:
                 kept = replace(out, points=[], soft_bits=[])
-                tube = frames[number * length : (number + 1) * length]
-                asked = _Asked(len(tube), quarters, rate, levels)
-                self._tried.append(_Tried(tube, asked, memory, kept))
+                tube = frames[first : first + form.frames]
+                self._tried.append(_Tried(tube, _Asked(form, rate, levels), memory, kept))
             memory = out.memory
             x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
             lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))
@@ -323,11 +320,10 @@ class LadderTokenizer:
         rate: int,
         height: int,
         width: int,
-        tube_frames: int = 1,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> list[Pixels]:
         """See BlockTokenizer."""
-        return self.finish(self.begin(kind, tokens, rate, tube_frames, quarters), height, width)
+        return self.finish(self.begin(kind, tokens, rate, form), height, width)
 
     @torch.inference_mode()
     def begin(
@@ -335,19 +331,13 @@ class LadderTokenizer:
         kind: BlockKind,
         tokens: Sequence[npt.NDArray[np.uint8]],
         rate: int,
-        tube_frames: int,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> Descent:
         """The coarse half of `synthesise`: blocks in order, in any thread, ahead of their `finish`."""
         bits = [torch.from_numpy(level)[None].to(self._device) for level in tokens]
         with half_precision(self._device):
             descent = self._ladder.begin(
-                kind,
-                self._log_lambda(rate),
-                bits=bits,
-                memory=self._begun,
-                tube_frames=tube_frames,
-                quarters=quarters,
+                kind, self._log_lambda(rate), bits=bits, memory=self._begun, form=form
             )
             for stride in (32, 16):
                 self._ladder.descend(descent, stride)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.errors import FormatError, InputError
 from bsqcodec.machine import half_precision
 from bsqcodec.model import Weights
@@ -65,7 +65,7 @@ class TileTokenizer:
         levels: int,
         effort: int = 0,
         keep_memory: bool = True,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> Tokens:
         """The one grid of tokens of a frame, (H, W, L) uint8 {0, 1}; see BlockTokenizer."""
         if effort:
@@ -94,8 +94,7 @@ class TileTokenizer:
         rate: int,
         height: int,
         width: int,
-        tube_frames: int = 1,
-        quarters: bool = False,
+        form: TubeForm | None = None,
     ) -> list[Pixels]:
         """The frame that a grid of tokens means, H x W x 3 uint8; see BlockTokenizer."""
         size, side, step = self.config.image_size, self.config.side, self.config.image_size - self._overlap

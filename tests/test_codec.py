@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bsqcodec import bitstream, machine, model
 from bsqcodec.bitstream import CodingMode, Damage
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.codec import (
     Decoder,
     EncodeOptions,
@@ -97,13 +97,12 @@ def test_every_gop_has_tubes_of_the_length_and_the_vectors_that_cost_least(
     """And decodes to what it would with that length alone; the usual one where frames are too few to tell."""
     pixels = np.concatenate([clip(frames, seed=0), clip(frames, seed=1)])
     options = EncodeOptions(q=3, model=weights, gop=frames, scene_cuts=False)
-    tried: list[tuple[int, bool]] = []
+    tried: list[TubeForm] = []
 
-    def cost(
-        self: LadderTokenizer, shown: list[Pixels], length: int, quarters: bool, rate: int, levels: int
-    ) -> float:
+    def cost(self: LadderTokenizer, shown: list[Pixels], form: TubeForm, rate: int, levels: int) -> float:
         assert len(shown) == 4
-        tried.append((length, quarters))
+        tried.append(form)
+        length, quarters = form
         return (1 - 0.009 * quarters) * length if len(tried) <= 3 else -(1 + quarters) * length
 
     monkeypatch.setattr(LadderTokenizer, "cost_of_tubes", cost)
@@ -141,10 +140,10 @@ def test_what_tubes_of_a_length_cost(weights: Path) -> None:
     for frame in frames[1:]:
         other.analyse(BlockKind.TUBE, [frame], 300, levels=levels)
         costs.append(other.judgement.cost(other.config.lambda_of(300)))
-    found = tokenizer.cost_of_tubes(frames[1:], 1, False, 300, levels)
+    found = tokenizer.cost_of_tubes(frames[1:], TubeForm(1), 300, levels)
     assert found == pytest.approx(float(np.mean(costs)), rel=1e-3)
-    assert found == tokenizer.cost_of_tubes(frames[1:], 1, False, 300, levels)
-    assert found != tokenizer.cost_of_tubes(frames[1:], 4, False, 300, levels)
+    assert found == tokenizer.cost_of_tubes(frames[1:], TubeForm(1), 300, levels)
+    assert found != tokenizer.cost_of_tubes(frames[1:], TubeForm(4), 300, levels)
 
 
 def test_both_precisions_compute_with_the_same_weights(
@@ -172,7 +171,7 @@ def test_tubes_that_were_tried_are_not_analysed_again(weights: Path, monkeypatch
         one.judging = True
         one.analyse(BlockKind.KEY, frames[:1], 700, levels=levels)
     for length in (4, 2):
-        tried.cost_of_tubes(frames[1:5], length, False, 300, levels)
+        tried.cost_of_tubes(frames[1:5], TubeForm(length), 300, levels)
     ladder = type(tried._ladder)
     calls: list[object] = []
     forward = ladder.forward

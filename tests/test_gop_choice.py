@@ -85,7 +85,7 @@ def test_the_coarse_half_of_synthesis_runs_ahead(tmp_path: Path) -> None:
     import torch
 
     from bsqcodec import model
-    from bsqcodec.blocks import BlockKind
+    from bsqcodec.blocks import BlockKind, TubeForm
 
     weights = model.load(tiny_model.make(tmp_path / "tiny.safetensors", prior=False))
     coder, ahead, in_turn = (LadderTokenizer(weights, torch.device("cpu")) for _ in range(3))
@@ -97,14 +97,14 @@ def test_the_coarse_half_of_synthesis_runs_ahead(tmp_path: Path) -> None:
             top = start + 3 * number
             frames = [samples.picture()[top + n : top + n + 50, :60] for n in range(2 if number else 1)]
             blocks.append((kind, coder.analyse(kind, frames, 500, levels=4)))
-    begun = [ahead.begin(kind, tokens, 500, 2) for kind, tokens in blocks]
+    begun = [ahead.begin(kind, tokens, 500, TubeForm(2)) for kind, tokens in blocks]
     shown = []
     for descent, (kind, tokens) in zip(begun, blocks, strict=True):
         if kind is BlockKind.KEY:
             ahead.forget()
             in_turn.forget()
         found = ahead.finish(descent, 50, 60)
-        expected = in_turn.synthesise(kind, tokens, 500, 50, 60, 2)
+        expected = in_turn.synthesise(kind, tokens, 500, 50, 60, TubeForm(2))
         assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
         shown += found
     assert len({frame.tobytes() for frame in shown}) == 2 * (1 + 3 * 2)

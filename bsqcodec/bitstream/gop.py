@@ -15,7 +15,7 @@ from bsqcodec.bitstream.varint import (
     encode_signed,
     encode_varint,
 )
-from bsqcodec.blocks import BlockRates
+from bsqcodec.blocks import BlockRates, TubeForm
 from bsqcodec.errors import InputError
 
 SMOOTHING_MAX = 32
@@ -73,6 +73,11 @@ class Gop(BlockRates):
     def blocks(self) -> int:
         """How many there are, coded and repeated."""
         return block_count(len(self.pts), self.tube_frames)
+
+    @property
+    def form(self) -> TubeForm:
+        """Of its tubes."""
+        return TubeForm(self.tube_frames, self.quarters)
 
 
 def block_count(frames: int, tube_frames: int) -> int:

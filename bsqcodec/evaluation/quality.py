@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from bsqcodec import model
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.codec import EncodeOptions
 from bsqcodec.errors import InputError
 from bsqcodec.evaluation.distances import frechet_distance, inception_score, precision_recall
@@ -85,7 +85,8 @@ class Reconstructor:
             more = number + 1 < len(starts)
             tokens = self._analysis.analyse(kind, full, self._rate, levels=self._levels, keep_memory=more)
             height, width, _ = block[0].shape
-            back = self._synthesis.synthesise(kind, tokens, self._rate, height, width, self._tube)
+            form = TubeForm(self._tube)
+            back = self._synthesis.synthesise(kind, tokens, self._rate, height, width, form)
             yield from back[: len(block)]
 
 

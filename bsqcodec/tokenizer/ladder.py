@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.tokenizer import bsq, motion
 from bsqcodec.tokenizer.config import CELL, TokenizerConfig
 from bsqcodec.tokenizer.layers import (
@@ -85,18 +85,16 @@ class BlockOutput:
 class Descent:
     """A pass down the ladder that is under way, see `Ladder.forward`.
 
-    memory: of the block before, None for key frames. vectors, quarters, frames, moves: of a tube, whether
-    those are in quarters of a pixel, how many frames it holds, and its vectors in the middle of it, in
-    pixels. moved_BTCHW: what it looks like by its vectors, once that
-    is worked out. past: the memory's features at the strides that it has come to, moved. kept: its own
-    behind those.
+    memory: of the block before, None for key frames. form: of a tube; of a key frame it says nothing.
+    vectors, moves: of a tube, and in the middle of it, in pixels. moved_BTCHW: what it looks like by its
+    vectors, once that is worked out. past: the memory's features at the strides that it has come to, moved.
+    kept: its own behind those.
     """
 
     kind: BlockKind
     memory: Memory | None
+    form: TubeForm
     vectors: Tensor | None
-    quarters: bool
-    frames: int
     moves: Tensor | None
     moved_BTCHW: Tensor | None
     features: dict[int, Tensor] | None
@@ -179,10 +177,10 @@ class MotionLevel(Rated):
         self.side = nn.Linear(width, bits)
         nn.init.zeros_(self.side.weight)
 
-    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor, frames: int, quarters: bool = False) -> Tensor:
-        """The state with the vectors of a tube of so many frames put in."""
-        pixels = vectors_BhwA2 / (motion.steps_per_pixel(frames, quarters) * self.UNIT)
-        if frames == 1:  # where all rows move alike, as anchors on a line would
+    def add(self, state_BHWD: Tensor, vectors_BhwA2: Tensor, form: TubeForm) -> Tensor:
+        """The state with the vectors of a tube put in."""
+        pixels = vectors_BhwA2 / (form.steps_per_pixel * self.UNIT)
+        if form.frames == 1:  # where all rows move alike, as anchors on a line would
             pixels = pixels * torch.arange(1.0, 1 + pixels.shape[3], device=pixels.device)[:, None]
         pixels = pixels.flatten(3)
         return state_BHWD + self.embed(pixels.to(state_BHWD.dtype))  # type: ignore[no-any-return]
@@ -310,20 +308,19 @@ class Ladder(nn.Module):
         frames_BTCHW: Tensor | None,
         log_lambda_B1: Tensor,
         memory: Memory,
-        frames: int,
+        form: TubeForm,
         levels: int | None = None,
-        quarters: bool = False,
     ) -> Tensor:
-        """Vectors of a tube of so many frames, (B, h, w, A, 2): those that the bits say; where bits stop
-        before the motion level and there are frames, and `levels` does not leave it out, the best for them;
-        else 0."""
+        """Vectors of a tube of this form, (B, h, w, A, 2): those that the bits say; where bits stop before
+        the motion level and there are frames, and `levels` does not leave it out, the best for them; else
+        0."""
         config = self.config
         number = config.motion_level
         if number is not None and number < len(bits):
-            return motion.from_bits(bits[number], frames)
+            return motion.from_bits(bits[number], form.frames)
         if number is not None and frames_BTCHW is not None and (levels is None or number < levels):
             lagrangian_B = log_lambda_B1[:, 0].exp()
-            return self.search(frames_BTCHW, memory.frame, lagrangian_B, config.anchors, quarters)
+            return self.search(frames_BTCHW, memory.frame, lagrangian_B, config.anchors, form.quarters)
         B, H, W = self._coarsest(frames_BTCHW, bits)
         shape = (B, H * STRIDES[-1] // CELL, W * STRIDES[-1] // CELL, max(1, config.anchors), 2)
         return torch.zeros(shape, dtype=torch.int64, device=log_lambda_B1.device)
@@ -359,8 +356,7 @@ class Ladder(nn.Module):
         bits: Sequence[Tensor] | None = None,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
-        tube_frames: int | None = None,
-        quarters: bool = False,
+        form: TubeForm | None = None,
         keep: Tensor | None = None,
         levels: int | None = None,
         synthesise: bool = True,
@@ -373,15 +369,14 @@ class Ladder(nn.Module):
         bits has are taken from it and the finer ones are chosen. keep: (levels,), 1 or 0, drops levels in
         training.
         memory: of the block before; needed for tubes, not used for key frames. vectors: of a tube, where they
-        are known; worked out otherwise (see `vectors`). tube_frames: that the tube holds, where frames_BTCHW
-        does not tell; as many as it has places for where not given. quarters: whether its vectors are in
-        quarters of a pixel where those of its length are in halves. levels: choose the bits of the coarsest
-        so many only. synthesise: False stops after the last level; frames and memory are then meaningless.
-        rated: work out what the bits cost under the side prior.
+        are known; worked out otherwise (see `vectors`). form: of a tube; where not given it holds the frames
+        that are given, or as many as it has places for. levels: choose the bits of the coarsest so many only.
+        synthesise: False stops after the last level; frames and memory are then meaningless. rated: work out
+        what the bits cost under the side prior.
         """
         descent = self.begin(
             kind, log_lambda_B1, frames_BTCHW=frames_BTCHW, bits=bits, memory=memory, vectors=vectors,
-            tube_frames=tube_frames, quarters=quarters, keep=keep, levels=levels, rated=rated,
+            form=form, keep=keep, levels=levels, rated=rated,
         )  # fmt: skip
         for stride in reversed(STRIDES):
             if self.descend(descent, stride, whole=synthesise):
@@ -397,8 +392,7 @@ class Ladder(nn.Module):
         bits: Sequence[Tensor] | None = None,
         memory: Memory | None = None,
         vectors: Tensor | None = None,
-        tube_frames: int | None = None,
-        quarters: bool = False,
+        form: TubeForm | None = None,
         keep: Tensor | None = None,
         levels: int | None = None,
         rated: bool = False,
@@ -409,25 +403,25 @@ class Ladder(nn.Module):
         given = list(bits) if bits is not None else []
         ends: Ends = self.ends[kind.label]  # type: ignore[assignment]
         moves = moved_BTCHW = None
-        frames = frames_BTCHW.shape[1] if frames_BTCHW is not None else tube_frames or ends.frames
+        if form is None:
+            form = TubeForm(ends.frames if frames_BTCHW is None else frames_BTCHW.shape[1])
         if kind is BlockKind.TUBE:
             assert memory is not None
             if vectors is None:
-                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, frames, levels, quarters)
-            moves = motion.in_frames(vectors, frames, quarters)[:, (frames - 1) // 2]
+                vectors = self.vectors(given, frames_BTCHW, log_lambda_B1, memory, form, levels)
+            moves = motion.in_frames(vectors, form)[:, (form.frames - 1) // 2]
             if frames_BTCHW is not None:
-                moved_BTCHW = motion.compensate(memory.frame, vectors, frames, quarters)
+                moved_BTCHW = motion.compensate(memory.frame, vectors, form)
         features = None
         if frames_BTCHW is not None:
             features = self.features(kind, frames_BTCHW, log_lambda_B1, moved_BTCHW)
         biases = dict(zip(STRIDES, self.decoder_rate(log_lambda_B1), strict=True))
-        start = ends.for_frames(ends.start + biases[32], ends.start_shorter, frames)
+        start = ends.for_frames(ends.start + biases[32], ends.start_shorter, form.frames)
         state = start.expand(*self._coarsest(frames_BTCHW, given), -1)
         nothing = state.new_zeros((), dtype=torch.float32)
         return Descent(
-            kind=kind, memory=memory if kind is BlockKind.TUBE else None, vectors=vectors,
-            quarters=quarters, frames=frames, moves=moves, moved_BTCHW=moved_BTCHW, features=features,
-            given=given, biases=biases, keep=keep,
+            kind=kind, memory=memory if kind is BlockKind.TUBE else None, form=form, vectors=vectors,
+            moves=moves, moved_BTCHW=moved_BTCHW, features=features, given=given, biases=biases, keep=keep,
             chosen_levels=len(self.config.levels) if levels is None else levels, rated=rated, state=state,
             out=BlockOutput(state, [], [], [], [], nothing, Memory(state, state, state, state)),
         )  # fmt: skip
@@ -452,9 +446,7 @@ class Ladder(nn.Module):
             if descent.moved_BTCHW is None:
                 assert descent.memory is not None
                 assert descent.vectors is not None
-                descent.moved_BTCHW = motion.compensate(
-                    descent.memory.frame, descent.vectors, descent.frames, descent.quarters
-                )
+                descent.moved_BTCHW = motion.compensate(descent.memory.frame, descent.vectors, descent.form)
             state = state + ends.enter(ends.see, descent.moved_BTCHW)
         numbers = [i for i, level in enumerate(self.config.levels) if level.stride == stride]
         for among, number in enumerate(numbers):
@@ -542,15 +534,15 @@ class Ladder(nn.Module):
         bits_BHWL: Tensor | None,
     ) -> Tensor:
         """As `_level`, for the vectors of a tube."""
-        vectors, frames, out = descent.vectors, descent.frames, descent.out
+        vectors, form, out = descent.vectors, descent.form, descent.out
         assert vectors is not None
-        bits = motion.to_bits(vectors, frames) if bits_BHWL is None else bits_BHWL.float()
+        bits = motion.to_bits(vectors, form.frames) if bits_BHWL is None else bits_BHWL.float()
         if descent.rated:
             out.rate_bits_B.append(level.rate(state, bits))
         out.bits.append(bits)
         out.points.append(bsq.corners(bits))
         out.soft_bits.append(bits)
-        return level.add(state, vectors, frames, descent.quarters)
+        return level.add(state, vectors, form)
 
     def inherit_tubes(self) -> None:
         """Start the tube's ends from the key frame's, for a first video stage on image weights: the stem sees

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsqcodec.blocks import TubeForm
 from bsqcodec.tokenizer.config import ANCHOR_BITS
 
 BEYOND = 4
@@ -41,12 +42,6 @@ AVERAGED = 8
 streaks of the border's own pixels would be seen until it is coded."""
 
 _TAPS = 6
-
-
-def steps_per_pixel(frames: int, quarters: bool = False) -> int:
-    """Of the vectors of a tube of so many frames: where each frame gets many bits, vectors may be finer, and
-    where the encoder found that they pay."""
-    return 4 if frames == 1 or quarters else 2
 
 
 def wrapped(numbers: Tensor) -> Tensor:
@@ -122,10 +117,10 @@ def medians(x_BhwA2: Tensor) -> Tensor:
     return torch.cat([first, torch.maximum(lower, torch.minimum(upper, right))], 1)
 
 
-def in_frames(vectors_BhwA2: Tensor, frames: int, quarters: bool = False) -> Tensor:
+def in_frames(vectors_BhwA2: Tensor, form: TubeForm) -> Tensor:
     """Vectors of every frame, (B, frames, h, w, 2), in pixels, float32; of a single one (B, 1, h * A, w,
     2)."""
-    steps = steps_per_pixel(frames, quarters)
+    frames, steps = form.frames, form.steps_per_pixel
     if frames == 1:
         return in_rows(vectors_BhwA2)[:, None].float() / steps
     anchors = F.pad(vectors_BhwA2, (0, 0, 1, 0)).float() / steps
@@ -185,7 +180,7 @@ def _half_way(x: Tensor, dim: int) -> Tensor:
     return (c + d).mul_(20 / 32).sub_(b + e, alpha=5 / 32).add_(a + f, alpha=1 / 32)
 
 
-def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int, quarters: bool = False) -> Tensor:
+def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, form: TubeForm) -> Tensor:
     """The frame as the vectors move it, (B, T, C, H, W), float32.
 
     Overlapped blocks: every pixel is the mean of what the vectors of the four nearest cells bring there,
@@ -193,7 +188,7 @@ def compensate(frame_BCHW: Tensor, vectors_BhwA2: Tensor, frames: int, quarters:
     """
     device = frame_BCHW.device
     with torch.autocast(device.type, enabled=False):
-        moves_BThw2 = in_frames(vectors_BhwA2, frames, quarters)
+        moves_BThw2 = in_frames(vectors_BhwA2, form)
         if device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _laid(frame_BCHW.float(), moves_BThw2)
         return _blended(frame_BCHW.float(), moves_BThw2)

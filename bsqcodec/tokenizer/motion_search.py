@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bsqcodec.blocks import TubeForm
 from bsqcodec.tokenizer.config import CELL
 from bsqcodec.tokenizer.motion import (
     AVERAGED,
@@ -29,7 +30,6 @@ from bsqcodec.tokenizer.motion import (
     half_pixels,
     medians,
     quarter_pixels,
-    steps_per_pixel,
     wrapped,
 )
 
@@ -84,7 +84,7 @@ def search(
         T = frames_BTCHW.shape[1]
         searched, rows = min(anchors, T), anchors if T == 1 else 1
         cost = lagrangian_B.float() * searched / (T * ERROR_WEIGHT)  # of a bit, in squared differences
-        past = _Past(_luma(before_BCHW.float()), steps_per_pixel(T, quarters))
+        past = _Past(_luma(before_BCHW.float()), TubeForm(T, quarters).steps_per_pixel)
         last = torch.zeros(1, device=before_BCHW.device, dtype=torch.int64)
         line = last
         found = []

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.errors import ModelError
 from bsqcodec.tokenizer import motion
 from bsqcodec.tokenizer.config import PRESETS, LevelConfig, TokenizerConfig
@@ -61,17 +61,19 @@ def test_any_size(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "quarters"), [(BlockKind.KEY, False), (BlockKind.TUBE, False), (BlockKind.TUBE, True)]
+    ("kind", "form"),
+    [(BlockKind.KEY, None), (BlockKind.TUBE, TubeForm(4)), (BlockKind.TUBE, TubeForm(4, quarters=True))],
 )
-def test_decoder_gets_what_the_encoder_saw(kind: BlockKind, quarters: bool) -> None:
+def test_decoder_gets_what_the_encoder_saw(kind: BlockKind, form: TubeForm | None) -> None:
     memory = LADDER(BlockKind.KEY, LOG_LAMBDA, frames_BTCHW=frames(70, 96)).memory if kind else None
     x = frames(70, 96, 4 if kind else 1, 1)
-    out = LADDER(kind, LOG_LAMBDA, frames_BTCHW=x, memory=memory, quarters=quarters)
-    back = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory, quarters=quarters)
+    out = LADDER(kind, LOG_LAMBDA, frames_BTCHW=x, memory=memory, form=form)
+    back = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory, form=form)
     assert torch.allclose(back.frames_BTCHW, out.frames_BTCHW, atol=1e-5)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(back.memory, out.memory, strict=True))
-    if kind is BlockKind.TUBE:
-        other = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory, quarters=not quarters)
+    if form is not None:
+        other = form._replace(quarters=not form.quarters)
+        other = LADDER(kind, LOG_LAMBDA, bits=out.bits, memory=memory, form=other)
         assert not torch.allclose(other.frames_BTCHW, out.frames_BTCHW, atol=1e-3)
 
 
@@ -154,7 +156,7 @@ def test_tubes_start_as_the_frame_before_moved() -> None:
     tube = ladder(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x[:, 1:], memory=memory)
     vectors = motion.from_bits(tube.bits[1], 4)
     assert vectors.any()
-    assert torch.allclose(tube.frames_BTCHW, motion.compensate(memory.frame, vectors, 4), atol=1e-5)
+    assert torch.allclose(tube.frames_BTCHW, motion.compensate(memory.frame, vectors, TubeForm(4)), atol=1e-5)
 
 
 def test_tubes_without_a_motion_level_stay_where_they_are() -> None:
@@ -249,7 +251,7 @@ def test_tubes_of_fewer_frames(count: int) -> None:
     out = LADDER(BlockKind.TUBE, LOG_LAMBDA, frames_BTCHW=x, memory=memory)
     assert [tuple(b.shape[1:]) for b in out.bits] == CONFIG.grids(64, 96)
     assert out.frames_BTCHW.shape == x.shape
-    back = LADDER(BlockKind.TUBE, LOG_LAMBDA, bits=out.bits, memory=memory, tube_frames=count)
+    back = LADDER(BlockKind.TUBE, LOG_LAMBDA, bits=out.bits, memory=memory, form=TubeForm(count))
     assert torch.allclose(back.frames_BTCHW, out.frames_BTCHW, atol=1e-5)
     assert torch.equal(back.memory.frame, back.frames_BTCHW[:, -1].clamp(0, 1))
     ends = LADDER.ends["tube"]

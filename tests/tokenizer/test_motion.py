@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bsqcodec import samples
+from bsqcodec.blocks import TubeForm
 from bsqcodec.tokenizer import motion, motion_search
 from bsqcodec.tokenizer.motion_search import search
 
@@ -87,14 +88,14 @@ def test_small_steps_between_neighbours_are_few_ones() -> None:
 
 def test_frames_between_anchors() -> None:
     vectors = torch.tensor([[4, -8], [4, -16]])[None, None, None]
-    rows = motion.in_frames(vectors, 4)[0, :, 0, 0]
+    rows = motion.in_frames(vectors, TubeForm(4))[0, :, 0, 0]
     assert rows.tolist() == [[1, -2], [2, -4], [2, -6], [2, -8]]
 
 
 def test_the_frame_moves_by_its_vectors() -> None:
     frame = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     vectors = torch.tensor([4, -12]).expand(1, 4, 6, 1, 2)  # a pixel from below, three from the left
-    moved = motion.compensate(frame, vectors, 1)[:, 0]
+    moved = motion.compensate(frame, vectors, TubeForm(1))[:, 0]
     assert torch.allclose(moved[..., :-1, 3:], frame[..., 1:, :-3], atol=1e-4)
     border = F.avg_pool1d(F.pad(frame[..., 0], (8, 8), mode="replicate"), 17, 1)  # goes on, averaged
     assert torch.allclose(moved[..., :-1, 0], border[..., 1:], atol=1e-4)
@@ -105,7 +106,7 @@ def test_cells_overlap() -> None:
     frame = torch.arange(64.0).expand(1, 3, 32, 64) / 64
     vectors = torch.zeros(1, 2, 4, 1, 2, dtype=torch.int64)
     vectors[:, :, 2:, :, 1] = 16  # 4 pixels from the right
-    moved = motion.compensate(frame, vectors, 1)[0, 0, 0, 16]
+    moved = motion.compensate(frame, vectors, TubeForm(1))[0, 0, 0, 16]
     assert moved[:24].tolist() == pytest.approx((torch.arange(24) / 64).tolist(), abs=1e-5)
     between = (moved[31] + moved[32]) / 2
     assert float(between) == pytest.approx((31.5 + 2) / 64, abs=1e-5)
@@ -132,10 +133,10 @@ def test_half_a_pixel_and_less(frames: int) -> None:
     """A plane that rises evenly is hit exactly wherever a vector points."""
     frame = (torch.arange(64.0)[:, None] + 2 * torch.arange(96.0)).expand(1, 3, 64, 96) / 256
     vectors = torch.tensor([3, -5]).expand(1, 4, 6, 1, 2)
-    moved = motion.compensate(frame, vectors, frames)[0, :, :, 16:-16, 16:-16]
+    moved = motion.compensate(frame, vectors, TubeForm(frames))[0, :, :, 16:-16, 16:-16]
     still = frame[0, :, 16:-16, 16:-16]
     for number in range(frames):
-        risen = (number + 1) / frames * (3 - 2 * 5) / motion.steps_per_pixel(frames) / 256
+        risen = (number + 1) / frames * (3 - 2 * 5) / TubeForm(frames).steps_per_pixel / 256
         assert torch.allclose(moved[number], still + risen, atol=1e-5)
 
 
@@ -145,10 +146,10 @@ def test_both_ways_to_move_a_frame(frames: int) -> None:
     generator = torch.Generator().manual_seed(frames)
     frame = torch.rand(2, 3, 64, 96, generator=generator)
     vectors = torch.randint(-128, 128, (2, 4, 6, 2, 2), generator=generator)
-    with_gradient = motion.compensate(frame.requires_grad_(), vectors, frames)
+    with_gradient = motion.compensate(frame.requires_grad_(), vectors, TubeForm(frames))
     assert with_gradient.requires_grad
     with torch.no_grad():
-        without = motion.compensate(frame, vectors, frames)
+        without = motion.compensate(frame, vectors, TubeForm(frames))
     assert without.shape == (2, frames, 3, 64, 96)
     assert torch.allclose(with_gradient, without, atol=1e-4)
 
@@ -180,7 +181,7 @@ def test_quarters_lie_between() -> None:
         inside = planes[
             0, :, 4 * down + right, motion.BEYOND : -motion.BEYOND, motion.BEYOND : -motion.BEYOND
         ]
-        assert torch.allclose(motion.compensate(frame, vectors, 1)[0, 0], inside, atol=1e-5)
+        assert torch.allclose(motion.compensate(frame, vectors, TubeForm(1))[0, 0], inside, atol=1e-5)
 
 
 def test_the_search_finds_quarters() -> None:
@@ -198,7 +199,7 @@ def test_the_search_finds_quarters() -> None:
     )
     assert float((finer == torch.tensor([3, -1])).all(-1).float().mean()) >= 0.75
     assert int(coarser.abs().max()) <= 2
-    moves = motion.in_frames(torch.tensor([[3, -1], [6, -2]])[None, None, None], 2, quarters=True)
+    moves = motion.in_frames(torch.tensor([[3, -1], [6, -2]])[None, None, None], TubeForm(2, quarters=True))
     assert moves[0, :, 0, 0].tolist() == [[0.75, -0.25], [1.5, -0.5]]
 
 
@@ -212,8 +213,8 @@ def test_the_search_tells_the_halves_of_a_cell_apart() -> None:
     parts = vectors[0, 2, 2:-2, 0], vectors[0, 2, 2:-2, 1]
     for found, expected in zip(parts, (12, -20), strict=True):
         assert int((found - torch.tensor([0, expected])).abs().max()) <= 4  # a pixel: halves overlap
-    moved = motion.compensate(before, vectors, 1)[0]
-    single = motion.compensate(before, search(frames, before, torch.tensor([0.01]), 1), 1)[0]
+    moved = motion.compensate(before, vectors, TubeForm(1))[0]
+    single = motion.compensate(before, search(frames, before, torch.tensor([0.01]), 1), TubeForm(1))[0]
     assert float((moved - frames[0]).square().mean()) < 0.8 * float((single - frames[0]).square().mean())
 
 
@@ -239,7 +240,7 @@ def test_vectors_are_settled_by_the_frame_that_they_make_together(frames: int) -
     """Two motions in one picture: error and bits of the code together fall."""
     before, moved = moving_view((3, -5), frames)
     moved[:, :, :, 24:60, 30:90] = moving_view((-2, 4), frames)[1][:, :, :, 24:60, 30:90]
-    past = motion_search._Past(motion_search._luma(before), motion.steps_per_pixel(frames))
+    past = motion_search._Past(motion_search._luma(before), TubeForm(frames).steps_per_pixel)
     frame, cost = motion_search._luma(moved[:, -1]), torch.tensor([2e-3])
     rows = 2 if frames == 1 else 1
     line = torch.zeros(1, 6 * rows, 8, 2, dtype=torch.int64)
@@ -247,7 +248,7 @@ def test_vectors_are_settled_by_the_frame_that_they_make_together(frames: int) -
     second = motion_search._overlapped(past, frame, cost, line, first)
 
     def told(vectors: Tensor) -> tuple[float, float]:
-        whole = motion.compensate(before, motion.from_rows(vectors, rows), frames)[:, -1]
+        whole = motion.compensate(before, motion.from_rows(vectors, rows), TubeForm(frames))[:, -1]
         bits = motion_search._bits(motion.wrapped(vectors - motion.medians(vectors[..., None, :])[..., 0, :]))
         return float((motion_search._luma(whole) - frame).square().sum()), float(bits.sum())
 
@@ -325,7 +326,7 @@ def test_weighing_by_the_code_saves_bits(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def tried() -> tuple[float, float]:
         vectors = search(frames, before, torch.tensor([0.5]), 2)
-        off = motion.compensate(before, vectors, 4) - frames
+        off = motion.compensate(before, vectors, TubeForm(4)) - frames
         return float(motion.to_bits(vectors, 4).sum()), float(off.square().mean())
 
     monkeypatch.setattr(motion_search, "OVERLAPPED_ROUNDS", 0)
@@ -355,7 +356,7 @@ def test_the_smallest_frame() -> None:
 def test_frames_that_are_fewer_than_anchors() -> None:
     """Two of four anchors have frames; the rest lies on the line and costs nothing."""
     vectors = torch.tensor([[4, -8], [8, -16]])[None, None, None]
-    assert motion.in_frames(vectors, 2)[0, :, 0, 0].tolist() == [[2, -4], [4, -8]]
+    assert motion.in_frames(vectors, TubeForm(2))[0, :, 0, 0].tolist() == [[2, -4], [4, -8]]
     before, frames = moving_view((-4, 7), 2)
     vectors = search(frames, before, torch.tensor([0.1]), 4)
     assert vectors[..., 0, :].any()
@@ -366,7 +367,7 @@ def test_frames_that_are_fewer_than_anchors() -> None:
 
 def test_a_frame_alone_has_vectors_in_rows() -> None:
     vectors = torch.tensor([[4, -8], [3, -16]])[None, None, None]
-    assert motion.in_frames(vectors, 1)[0, 0, :, 0].tolist() == [[1, -2], [0.75, -4]]
+    assert motion.in_frames(vectors, TubeForm(1))[0, 0, :, 0].tolist() == [[1, -2], [0.75, -4]]
     assert torch.equal(motion.from_rows(motion.in_rows(vectors), 2), vectors)
     features = torch.rand(1, 4, 6, 3, generator=torch.Generator().manual_seed(0))
     moves = torch.tensor([[0.0, 0.0], [0.0, 32.0]]).repeat(4, 1)[None, :, None].expand(1, 8, 6, 2)

@@ -18,7 +18,7 @@ from bsqtrain.tokens import Clip, save_clips
 from PIL import Image
 from torch import Tensor
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.prior import PriorConfig
 from bsqcodec.samples import picture
 from bsqcodec.tokenizer import motion
@@ -330,7 +330,9 @@ def test_what_arms_of_tubes_see_of_the_past(key_frames: Path) -> None:
         def shown(part: int | None) -> Tensor:
             parts = [torch.randn_like(t) if i == part else t for i, t in enumerate(memory)]
             bits = ladder(BlockKind.TUBE, torch.zeros(1, 1), frames_BTCHW=x, memory=memory).bits
-            out = ladder(BlockKind.TUBE, torch.zeros(1, 1), bits=bits, memory=Memory(*parts), tube_frames=2)
+            out = ladder(
+                BlockKind.TUBE, torch.zeros(1, 1), bits=bits, memory=Memory(*parts), form=TubeForm(2)
+            )
             return out.frames_BTCHW
 
         usual = shown(None)

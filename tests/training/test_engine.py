@@ -22,6 +22,7 @@ from bsqtrain.prior import PriorRecipe
 from bsqtrain.recipe import read
 from bsqtrain.video import VideoRecipe, VideoTask
 
+from bsqcodec.blocks import TubeForm
 from bsqcodec.errors import InputError
 from bsqcodec.tokenizer.config import PRESETS
 from bsqcodec.tokenizer.ladder import Ladder, Memory
@@ -267,26 +268,41 @@ def test_tubes_of_several_lengths_and_tubes_that_run_in(monkeypatch: pytest.Monk
     task = video_task(True, lengths=(1.0, 1.0, 1.0), length_rates=rates, run_in=1)
     seen = set()
     for step in range(40):
-        x, log_lambda, _, _, frames, run_in, _ = task.batch(step, 0, 0.5)
-        low, high = rates[(4, 2, 1).index(frames)]
+        x, log_lambda, _, _, form, run_in, _ = task.batch(step, 0, 0.5)
+        low, high = rates[(4, 2, 1).index(form.frames)]
         lagrangian = float(log_lambda.exp())
         assert task.model.config.lambda_of(high) <= lagrangian * 1.001
         assert lagrangian <= task.model.config.lambda_of(low) * 1.001
-        assert (x.shape[1] - 1) % frames == 0
-        assert (x.shape[1] - 1) // frames > run_in
-        seen.add((frames, run_in))
-    assert seen == {(frames, run_in) for frames in (4, 2, 1) for run_in in (0, 1)}
+        assert (x.shape[1] - 1) % form.frames == 0
+        assert (x.shape[1] - 1) // form.frames > run_in
+        seen.add((form, run_in))
+    assert seen == {(TubeForm(frames), run_in) for frames in (4, 2, 1) for run_in in (0, 1)}
 
     trained = []
     block = task.objective._tube
     monkeypatch.setattr(
         task.objective, "_tube", lambda *a: (trained.append(torch.is_grad_enabled()), block(*a))[1]
     )
-    loss, figures = task.objective(*task.batch(0, 0, 0.5)[:4], 2, 1)
+    loss, figures = task.objective(*task.batch(0, 0, 0.5)[:4], TubeForm(2), 1)
     assert trained[0] is False
     assert all(trained[1:])
     assert loss.requires_grad
     assert float(figures["tube_bpp"].detach()) > 0
+
+
+def test_a_share_of_the_longer_tubes_has_quarters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is coded so."""
+    task = video_task(True, lengths=(1.0, 1.0, 1.0), quarters=0.5)
+    forms = [task.batch(step, 0, 0.5)[4] for step in range(40)]
+    assert set(forms) == {TubeForm(1), *(TubeForm(n, finer) for n in (2, 4) for finer in (True, False))}
+    coded = []
+    ladder = Ladder.forward
+    monkeypatch.setattr(Ladder, "forward", lambda *a, **b: (coded.append(b.get("form")), ladder(*a, **b))[1])
+    finer = TubeForm(2, quarters=True)
+    task.objective(*task.batch(0, 0, 0.5)[:4], finer, 1)
+    assert coded[0] is None
+    assert coded[1:] == [finer] * (len(coded) - 1)
+    assert len(coded) > 1
 
 
 def test_the_last_tube_counts_for_those_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +319,7 @@ def test_the_last_tube_counts_for_those_to_come(monkeypatch: pytest.MonkeyPatch)
         return 10 + given[3] * 4, figures, memory
 
     monkeypatch.setattr(task.objective, "_tube", distortion_10_rate_4)
-    loss, _ = task.objective(x[:, :9], log_lambda, keep, torch.ones(()), 4, 0)
+    loss, _ = task.objective(x[:, :9], log_lambda, keep, torch.ones(()), TubeForm(4), 0)
     assert float(loss) == pytest.approx((float(key) + 10 + 4 + 2.5 * 10 + 4) / 3, rel=1e-4)
 
 
@@ -314,12 +330,12 @@ def test_chains_go_on_where_their_last_step_ended() -> None:
     left: dict[int, Memory] = {}
     begun = longest = 0
     for step in range(60):
-        x, log_lambda, keep, warm, frames, run_in, memory = task.batch(step, 0, 0.5)
+        x, log_lambda, keep, warm, form, run_in, memory = task.batch(step, 0, 0.5)
         number = next(n for n, chain in task._chains.items() if chain is task._current)
         chain = task._chains[number]
         assert run_in == 0
-        assert frames == chain.frames
-        assert (x.shape[1] - 1) // frames in (1, 2)
+        assert form == chain.form
+        assert (x.shape[1] - 1) // form.frames in (1, 2)
         assert torch.equal(log_lambda, chain.log_lambda_B1)
         if memory is None:
             places[number] = 0
@@ -331,7 +347,7 @@ def test_chains_go_on_where_their_last_step_ended() -> None:
         places[number] = begin + x.shape[1] - 1
         longest = max(longest, places[number])
         assert torch.equal(x, chain.clips_BTCHW[:, begin : places[number] + 1].float() / 255)
-        loss, figures = task.objective(x, log_lambda, keep, warm, frames, run_in, memory)
+        loss, figures = task.objective(x, log_lambda, keep, warm, form, run_in, memory)
         assert ("key_bpp" in figures) == (memory is None)
         assert loss.requires_grad
         assert task.objective.left is not None

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.errors import InputError
 from bsqcodec.prior import PriorConfig
 from bsqcodec.tokenizer import motion
@@ -72,7 +72,7 @@ def moved(sampler: PastSampler, clip: Clip, block: int) -> list[Tensor]:
     bits = (sampler.signs(clip, block)[number] > 0).long()
     # From the middle of one tube to that of the next is as far as a tube's last frame moves.
     length = TOKENIZER.tube_length(clip.tube_rate)
-    moves_hw2 = motion.in_frames(motion.from_bits(bits[None], length), length)[0, -1]
+    moves_hw2 = motion.in_frames(motion.from_bits(bits[None], length), TubeForm(length))[0, -1]
     strides = [level.stride for level in sampler.config.levels]
     return [
         level if index <= number else _from_where(level, moves_hw2, strides[index])

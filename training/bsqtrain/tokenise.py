@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import KEY_RATE_BONUS, RATE_STEPS
 from bsqcodec.tokenizer.ladder import Ladder, Memory, log_lambdas
@@ -33,21 +33,21 @@ class Tokeniser:
         found: dict[int, Clip] = {}
         choices = [self.ladder.config.tube_choices(rate) for rate in rates]
         forms = [
-            (some[rate % len(some)], rate // len(some) % 3 == 0)
+            TubeForm(some[rate % len(some)], quarters=rate // len(some) % 3 == 0)
             for some, rate in zip(choices, rates, strict=True)
         ]
         for form in set(forms):
             which = [i for i, each in enumerate(forms) if each == form]
-            coded = self._clips(x_BTCHW[which], [rates[i] for i in which], *form)
+            coded = self._clips(x_BTCHW[which], [rates[i] for i in which], form)
             found |= dict(zip(which, coded, strict=True))
         return [found[i] for i in range(len(rates))]
 
     @torch.no_grad()
-    def _clips(self, x_BTCHW: Tensor, rates: list[int], length: int, quarters: bool) -> list[Clip]:
-        """Of samples whose tubes hold the same number of frames and have vectors alike."""
+    def _clips(self, x_BTCHW: Tensor, rates: list[int], form: TubeForm) -> list[Clip]:
+        """Of samples whose tubes are of one form."""
         config = self.ladder.config
         x = x_BTCHW.to(self.device)
-        blocks = [x[:, :1], *(torch.split(x[:, 1:], length, 1) if x.shape[1] > 1 else ())]
+        blocks = [x[:, :1], *(torch.split(x[:, 1:], form.frames, 1) if x.shape[1] > 1 else ())]
         bonus = KEY_RATE_BONUS if len(blocks) > 1 else 0
         key_rates = [min(RATE_STEPS, rate + bonus) for rate in rates]
         key_log_lambda, log_lambda = (log_lambdas(config, each, self.device) for each in (key_rates, rates))
@@ -60,7 +60,7 @@ class Tokeniser:
                     log_lambda if number else key_log_lambda,
                     frames_BTCHW=block,
                     memory=memory,
-                    quarters=quarters,
+                    form=form,
                     synthesise=len(blocks) > 1,
                 )
             memory = out.memory

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.distortion import DistortionWeights, distortion
 from bsqcodec.machine import half_precision
 from bsqcodec.tokenizer.config import RATE_STEPS
@@ -30,7 +30,8 @@ class VideoRecipe:
 
     tubes: most after the key frame; every batch has 1 to so many. lengths: shares of the batches by how many
     frames a tube holds, most first (see `TokenizerConfig.tube_lengths`); length_rates: rate_range of each,
-    where they differ. run_in: at most so many tubes before those, coded but not trained, so that tubes also
+    where they differ. quarters: share of the batches of tubes of more than one frame that have vectors in
+    quarters of a pixel. run_in: at most so many tubes before those, coded but not trained, so that tubes also
     see what a memory is like that has been going on for long. future: how much more the distortion of the
     last tube counts, for those that would draw on it: without, tubes of short clips learn to save bits that
     the ones after them would live on. chains: above 0, so many batches of GOPs are under way at once, and a
@@ -50,6 +51,7 @@ class VideoRecipe:
     tubes: int = 4
     lengths: tuple[float, ...] = (1.0,)
     length_rates: tuple[tuple[int, int], ...] = ()
+    quarters: float = 0.0
     run_in: int = 0
     future: float = 0.0
     chains: int = 0
@@ -91,14 +93,14 @@ class VideoObjective(nn.Module):
         log_lambda_B1: Tensor,
         keep: Tensor,
         warm: Tensor,
-        frames: int,
+        form: TubeForm,
         run_in: int,
         memory: Memory | None = None,
         stills_BTCHW: Tensor | None = None,
         stills_log_lambda_B1: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """frames: of a tube. run_in: tubes that are not trained. memory: of what came before the clips, whose
-        first frame then only says what the tubes step away from. stills_BTCHW: T = 1."""
+        """form: of the tubes. run_in: those that are not trained. memory: of what came before the clips,
+        whose first frame then only says what the tubes step away from. stills_BTCHW: T = 1."""
         loss, count = x_BTCHW.new_zeros(()), 0
         figures: dict[str, Tensor] = {}
         if memory is None:
@@ -106,17 +108,18 @@ class VideoObjective(nn.Module):
                 key_log_lambda_B1 = self.ladder.config.key_log_lambda(log_lambda_B1)
                 loss, figures, memory = self._key(x_BTCHW[:, :1], key_log_lambda_B1, keep, warm)
             count = 1
-        blocks = x_BTCHW.unfold(1, 1 + frames, frames).movedim(-1, 2).unbind(1)  # with the frame before
+        # Each with the frame before.
+        blocks = x_BTCHW.unfold(1, 1 + form.frames, form.frames).movedim(-1, 2).unbind(1)
         if self.recipe.freeze_key:
             loss = loss.detach()
         with torch.no_grad():
             for block in blocks[:run_in]:
-                _, _, memory = self._tube(block, log_lambda_B1, keep, warm, memory)
+                _, _, memory = self._tube(block, log_lambda_B1, keep, warm, memory, form)
         blocks = blocks[run_in:]
         for number, block in enumerate(blocks, 1):
             # D counts once more for the tubes to come, its rate does not.
             weight = 1 + self.recipe.future * (number == len(blocks))
-            lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm / weight, memory)
+            lost, parts, memory = self._tube(block, log_lambda_B1, keep, warm / weight, memory, form)
             loss = loss + weight * lost
             figures |= {name: figures.get(name, 0) + value / len(blocks) for name, value in parts.items()}
         loss = loss / (count + len(blocks))
@@ -134,7 +137,13 @@ class VideoObjective(nn.Module):
         return loss, {"key_bpp": bpp}, out.memory
 
     def _tube_block(
-        self, x_BTCHW: Tensor, log_lambda_B1: Tensor, keep: Tensor, warm: Tensor, memory: Memory
+        self,
+        x_BTCHW: Tensor,
+        log_lambda_B1: Tensor,
+        keep: Tensor,
+        warm: Tensor,
+        memory: Memory,
+        form: TubeForm,
     ) -> tuple[Tensor, dict[str, Tensor], Memory]:
         """x_BTCHW: of the tube, after the frame before it."""
         noisy = memory._replace(
@@ -143,7 +152,7 @@ class VideoObjective(nn.Module):
             at32=self._disturbed(memory.at32),
         )
         x_tube = x_BTCHW[:, 1:]
-        loss, bpp, figures, out = self._block(BlockKind.TUBE, x_tube, log_lambda_B1, keep, warm, noisy)
+        loss, bpp, figures, out = self._block(BlockKind.TUBE, x_tube, log_lambda_B1, keep, warm, noisy, form)
         shown = torch.cat([memory.frame[:, None], out.frames_BTCHW], 1)
         steps = (shown - x_BTCHW).diff(dim=1).square().mean()
         figures |= {"tube_bpp": bpp, "steps_mse": steps.detach()}
@@ -160,11 +169,12 @@ class VideoObjective(nn.Module):
         keep: Tensor,
         warm: Tensor,
         memory: Memory | None,
+        form: TubeForm | None = None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], BlockOutput]:
         B, T, _, H, W = x_BTCHW.shape
         with half_precision(self.device):
             out: BlockOutput = self.ladder(
-                kind, log_lambda_B1, frames_BTCHW=x_BTCHW, memory=memory, keep=keep, rated=True
+                kind, log_lambda_B1, frames_BTCHW=x_BTCHW, memory=memory, form=form, keep=keep, rated=True
             )
         y_BCHW, x_BCHW = out.frames_BTCHW.flatten(0, 1), x_BTCHW.flatten(0, 1)
         lost, figures = distortion(y_BCHW, x_BCHW, self.recipe.distortion)
@@ -179,19 +189,19 @@ class VideoObjective(nn.Module):
 
 @dataclass
 class _Chain:
-    """GOPs that are trained step by step. clips: (B, T, C, H, W), uint8. frames: of a tube. place: of the
+    """GOPs that are trained step by step. clips: (B, T, C, H, W), uint8. form: of their tubes. place: of the
     frame seen last; there is no memory before the first step."""
 
     clips_BTCHW: Tensor
     log_lambda_B1: Tensor
-    frames: int
+    form: TubeForm
     place: int = 0
     memory: Memory | None = None
 
     @property
     def tubes(self) -> int:
         """That are left."""
-        return (self.clips_BTCHW.shape[1] - 1 - self.place) // self.frames
+        return (self.clips_BTCHW.shape[1] - 1 - self.place) // self.form.frames
 
 
 class VideoTask:
@@ -219,18 +229,18 @@ class VideoTask:
         self._current: _Chain | None = None
 
     def batch(self, step: int, rank: int, progress: float) -> tuple[Any, ...]:
-        """A batch of clips, log lambda, levels kept, share of the rate term, frames of a tube, tubes that are
+        """A batch of clips, log lambda, levels kept, share of the rate term, form of the tubes, how many are
         not trained, memory of what came before; stills and their log lambda."""
         source = random.Random(f"{self.seed} {step} {rank}")
         recipe, config = self.recipe, self.model.config
         if recipe.chains:
             parts = self._next_of_a_chain(source, progress)
         else:
-            frames, rated = self._tube_length(source, recipe.lengths)
+            form, rated = self._form(source, recipe.lengths)
             run_in = source.randint(0, recipe.run_in)
             count = run_in + source.randint(1, recipe.tubes)
-            x = self.sampler.draw(recipe.batch, source, 1 + count * frames)
-            parts = [x, *draw_conditions(config, rated, source, progress), frames, run_in, None]
+            x = self.sampler.draw(recipe.batch, source, 1 + count * form.frames)
+            parts = [x, *draw_conditions(config, rated, source, progress), form, run_in, None]
         if self.stills is not None:
             count = recipe.stills
             rates = [source.uniform(0, RATE_STEPS) for _ in range(count)]
@@ -240,12 +250,13 @@ class VideoTask:
             part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in parts
         )
 
-    def _tube_length(self, source: random.Random, shares: Sequence[float]) -> tuple[int, VideoRecipe]:
-        """Frames of a tube, drawn by the shares of each length, and the recipe with its rates."""
+    def _form(self, source: random.Random, shares: Sequence[float]) -> tuple[TubeForm, VideoRecipe]:
+        """Of tubes, drawn by the shares of each length, and the recipe with its rates."""
         recipe = self.recipe
         which = source.choices(range(len(shares)), shares)[0]
         rated = replace(recipe, rate_range=recipe.length_rates[which]) if recipe.length_rates else recipe
-        return self.model.config.tube_lengths[which], rated
+        frames = self.model.config.tube_lengths[which]
+        return TubeForm(frames, quarters=frames > 1 and source.random() < recipe.quarters), rated
 
     def _next_of_a_chain(self, source: random.Random, progress: float) -> list[Any]:
         """What `batch` has of clips: the next tubes of one of the chains."""
@@ -256,18 +267,18 @@ class VideoTask:
         # Of longer tubes fewer make a GOP: for shares of the steps, they begin more of them.
         lengths = self.model.config.tube_lengths
         shares = [share * frames for share, frames in zip(recipe.lengths, lengths, strict=False)]
-        frames, rated = self._tube_length(source, shares)
+        form, rated = self._form(source, shares)
         log_lambda_B1, keep, warm = draw_conditions(self.model.config, rated, source, progress)
         chain = self._chains.get(number)
         if chain is None or not chain.tubes:
             # The first ones end early, so that those under way are of all ages.
-            most = recipe.chain_frames // frames
+            most = recipe.chain_frames // form.frames
             count = source.randint(1, most) if chain is None else most
-            clips = self.sampler.draw(recipe.batch, source, 1 + count * frames)
-            chain = _Chain((clips * 255).round().to(torch.uint8), log_lambda_B1, frames)
+            clips = self.sampler.draw(recipe.batch, source, 1 + count * form.frames)
+            chain = _Chain((clips * 255).round().to(torch.uint8), log_lambda_B1, form)
             self._chains[number] = chain
         first = chain.place
-        chain.place += min(chain.tubes, source.randint(1, recipe.tubes)) * chain.frames
+        chain.place += min(chain.tubes, source.randint(1, recipe.tubes)) * chain.form.frames
         x = chain.clips_BTCHW[:, first : chain.place + 1].float() / 255
         self._current = chain
-        return [x, chain.log_lambda_B1, keep, warm, chain.frames, 0, chain.memory]
+        return [x, chain.log_lambda_B1, keep, warm, chain.form, 0, chain.memory]
