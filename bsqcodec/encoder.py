@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -36,9 +37,13 @@ from bsqcodec.version import VERSION
 USUAL_GOP = 65
 """Most frames in a GOP where nothing else is asked for, and the model holds as many."""
 
-LENGTH_BIAS = 0.04
+LENGTH_BIAS = 0.03
 """By this power of their length longer tubes are better, beside shorter ones, than they are right after a
 key frame."""
+
+CLOSE = 0.06
+"""Tubes that cost at most so much more than the best, as a share of J, on the first half of the frames that
+they are tried on are tried on the other half, too (training/LOG.md)."""
 
 QUARTERS_BIAS = 0.01
 """What vectors in quarters of a pixel must save, as a share of J, on the frames that they are tried on: some
@@ -143,7 +148,7 @@ class Encoder:
         self._rate = weights.card.rate_index(self.options.q)
         self._tube_choices = weights.card.tokenizer.tube_choices(self._rate)
         lengths = weights.card.tokenizer.tube_lengths
-        self._tried_frames = max(lengths)
+        self._tried_frames = 2 * max(lengths)
         if self.options.tube_frames is not None:
             if fault := tube_fault(lengths, self.options.tube_frames, weights.card.name):
                 raise InputError(fault)
@@ -255,8 +260,7 @@ class Encoder:
         kind = BlockKind.TUBE if self._gop.blocks else BlockKind.KEY
         if kind is BlockKind.TUBE and self._form is None:
             self._choose_tubes()
-            if not self._waiting:
-                return
+            return
         later: list[tuple[Pixels, tuple[int, int]]] = []
         if kind is BlockKind.TUBE:
             frames = self._waiting + self._waiting[-1:] * (self._block_frames() - len(self._waiting))
@@ -326,23 +330,34 @@ class Encoder:
         """Settle how many frames the GOP's tubes hold and how fine their vectors are, and take again the
         frames that wait: as these cost least, if they are enough to tell, else as is usual."""
         self._form = TubeForm(self._tube_choices[0])
-        if len(self._waiting) == self._tried_frames and self._ladder is not None:
-            cost = partial(self._cost_of_tubes, self._ladder, self._waiting)
-            forms = [TubeForm(length) for length in self._tube_choices]
-            longest = max(forms)  # takes the least time: behind what the prior has to do
-            behind = self._behind(partial(cost, longest))
-            costs = {form: cost(form) for form in forms if form != longest}
-            costs[longest] = behind.result()
-            self._form = min(costs, key=lambda form: costs[form] * form.frames**-LENGTH_BIAS)
-            finer = TubeForm(self._form.frames, quarters=True)
-            if finer.frames > 1 and cost(finer) < (1 - QUARTERS_BIAS) * costs[self._form]:
-                self._form = finer
+        first = self._waiting[: self._tried_frames // 2]
+        if len(first) == self._tried_frames // 2 and self._ladder is not None:
+            costs = self._costs(self._ladder, [TubeForm(length) for length in self._tube_choices], first)
+            frames = min(costs, key=costs.__getitem__).frames
+            if frames > 1:
+                costs |= self._costs(self._ladder, [TubeForm(frames, quarters=True)], first)
+            close = [form for form in costs if costs[form] <= (1 + CLOSE) * min(costs.values())]
+            if len(close) > 1 and len(self._waiting) == self._tried_frames:
+                costs = self._costs(self._ladder, close, self._waiting)
+            self._form = min(costs, key=costs.__getitem__)
         for pixels, shown in self._take_back(len(self._waiting)):
             self._take(pixels, shown)
 
-    def _cost_of_tubes(self, ladder: LadderTokenizer, frames: Sequence[Pixels], form: TubeForm) -> float:
-        with self._clock("analysis"):
-            return ladder.cost_of_tubes(frames, form, self._rate, self._levels)
+    def _costs(
+        self, ladder: LadderTokenizer, forms: Sequence[TubeForm], frames: Sequence[Pixels]
+    ) -> dict[TubeForm, float]:
+        """J of these frames in tubes of each form, weighed by how far that tells what later ones come to."""
+
+        def cost(form: TubeForm) -> float:
+            with self._clock("analysis"):
+                found: float = ladder.cost_of_tubes(frames, form, self._rate, self._levels)
+            return found / math.pow(form.frames, LENGTH_BIAS) * (1 + QUARTERS_BIAS * form.quarters)
+
+        longest, *others = sorted(forms, reverse=True)
+        if not others:
+            return {longest: cost(longest)}
+        behind = self._behind(partial(cost, longest))  # takes the least time: after what the prior has to do
+        return {form: cost(form) for form in others} | {longest: behind.result()}
 
     def _filtered(self, frame: Pixels, later: Sequence[Pixels]) -> Pixels:
         """A frame to begin a GOP with, with the noise taken from it that the frames after it tell."""

@@ -132,12 +132,13 @@ class _Asked(NamedTuple):
 
 
 class _Tried(NamedTuple):
-    """A tube that was analysed to see what its length costs."""
+    """A tube that was analysed to see what it costs: J, of all its frames together."""
 
     frames: Sequence[Pixels]
     asked: _Asked
     before: Memory
     out: BlockOutput
+    cost: float
 
 
 def _last_distortion(y_TCHW: Tensor, x_TCHW: Tensor) -> float:
@@ -230,8 +231,13 @@ class LadderTokenizer:
         x = self._padded(frames)
         height, width, _ = frames[0].shape
         form = form or TubeForm(len(frames))
-        out = None if effort else self._known(frames, _Asked(form, rate, levels))
-        if out is None:
+        known = None if effort else self._known(frames, _Asked(form, rate, levels), self._state.memory)
+        if known is not None:
+            self._tried = [
+                other for other in self._tried if other.asked == known.asked and other is not known
+            ]
+            out = known.out
+        else:
             with torch.no_grad(), half_precision(self._device):
                 out = self._ladder(
                     kind, self._log_lambda(rate), frames_BTCHW=x, memory=self._state.memory, form=form,
@@ -278,40 +284,44 @@ class LadderTokenizer:
             return None
         return Judgement(_last_distortion(y_TCHW, x_TCHW), 0.0)
 
-    def _known(self, frames: Sequence[Pixels], asked: _Asked) -> BlockOutput | None:
-        """What the ladder makes of a tube of these frames here, where that was tried."""
-        alike = [tried for tried in self._tried if tried.asked == asked]
-        for tried in alike:
-            if tried.before is self._state.memory and all(map(is_, tried.frames, frames)):
-                self._tried = [other for other in alike if other is not tried]
-                return tried.out
+    def _known(self, frames: Sequence[Pixels], asked: _Asked, before: Memory | None) -> _Tried | None:
+        """A tube of these frames after that memory, where it was tried."""
+        for tried in self._tried:
+            if tried.asked == asked and tried.before is before and all(map(is_, tried.frames, frames)):
+                return tried
         return None
 
     @torch.no_grad()
     def cost_of_tubes(self, frames: Sequence[Pixels], form: TubeForm, rate: int, levels: int) -> float:
         """J per frame of these frames in tubes of that form, all frames counted; after a block that kept
-        its memory, which stays. `analyse` will not work again on those of them that it comes to."""
+        its memory, which stays. Neither this nor `analyse` will work again on those of them that it comes
+        to."""
         height, width, _ = frames[0].shape
-        memory, total = self._state.memory, 0.0
-        for first, block in zip(
-            range(0, len(frames), form.frames), torch.split(self._padded(frames), form.frames, 1), strict=True
-        ):
-            assert memory is not None
-            with half_precision(self._device):
-                out = self._ladder(
-                    BlockKind.TUBE, self._log_lambda(rate), frames_BTCHW=block, memory=memory, form=form,
-                    levels=levels, rated=True,
-                )  # fmt: skip
-            if len(frames) * height * width <= MOST_TRIED_PIXELS:
-                kept = replace(out, points=[], soft_bits=[])
-                tube = frames[first : first + form.frames]
-                self._tried.append(_Tried(tube, _Asked(form, rate, levels), memory, kept))
-            memory = out.memory
-            x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (block, out.frames_BTCHW.float()))
-            lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))
-            bits = self._bits(BlockKind.TUBE, out)
-            total += float(lost_T.sum()) + self.config.lambda_of(rate) * bits / (height * width)
+        memory, total, asked = self._state.memory, 0.0, _Asked(form, rate, levels)
+        for first in range(0, len(frames), form.frames):
+            tube = frames[first : first + form.frames]
+            tried = self._known(tube, asked, memory)
+            if tried is None:
+                assert memory is not None
+                tried = self._try(tube, asked, memory)
+                if len(frames) * height * width <= MOST_TRIED_PIXELS:
+                    self._tried.append(tried)
+            memory = tried.out.memory
+            total += tried.cost
         return total / len(frames)
+
+    def _try(self, frames: Sequence[Pixels], asked: _Asked, before: Memory) -> _Tried:
+        height, width, _ = frames[0].shape
+        x_1TCHW, lagrangian = self._padded(frames), self.config.lambda_of(asked.rate)
+        with half_precision(self._device):
+            out = self._ladder(
+                BlockKind.TUBE, self._log_lambda(asked.rate), frames_BTCHW=x_1TCHW, memory=before,
+                form=asked.form, levels=asked.levels, rated=True,
+            )  # fmt: skip
+        x_TCHW, y_TCHW = (part[0, ..., :height, :width] for part in (x_1TCHW, out.frames_BTCHW.float()))
+        lost_T, _ = distortion(y_TCHW, x_TCHW, weights_for(height, width))
+        cost = float(lost_T.sum()) + lagrangian * self._bits(BlockKind.TUBE, out) / (height * width)
+        return _Tried(frames, asked, before, replace(out, points=[], soft_bits=[]), cost)
 
     def synthesise(
         self,

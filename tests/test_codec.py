@@ -33,6 +33,7 @@ from bsqcodec.errors import BsqError, FormatError, InputError, ModelError
 from bsqcodec.machine import pick_device
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame
 from bsqcodec.synthesis import LadderTokenizer
+from bsqcodec.tokenizer.ladder import Ladder
 
 
 @pytest.fixture(scope="module")
@@ -94,28 +95,35 @@ def test_tubes_of_any_length_that_the_model_has(tube_frames: int, weights: Path)
 def test_every_gop_has_tubes_of_the_length_and_the_vectors_that_cost_least(
     frames: int, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And decodes to what it would with that length alone; the usual one where frames are too few to tell."""
+    """By four frames, and by eight where those that are close to the best can be told apart so. And decodes
+    to what it would with that length alone; the usual one where frames are too few to tell."""
     pixels = np.concatenate([clip(frames, seed=0), clip(frames, seed=1)])
     options = EncodeOptions(q=3, model=weights, gop=frames, scene_cuts=False)
-    tried: list[TubeForm] = []
+    two, finer_two, four, finer_four = (TubeForm(n, finer) for n in (2, 4) for finer in (False, True))
+    costs = {  # of either GOP by four and by eight frames
+        (0, 4): {two: 1, finer_two: 0.995, four: 1.5},
+        (0, 8): {two: 1, finer_two: 0.995},
+        (1, 4): {two: 1.03, four: 1, finer_four: 1.02},
+        (1, 8): {two: 0.9, four: 1, finer_four: 0.8},
+    }
+    tried: list[tuple[int, int, TubeForm]] = []
 
     def cost(self: LadderTokenizer, shown: list[Pixels], form: TubeForm, rate: int, levels: int) -> float:
-        assert len(shown) == 4
-        tried.append(form)
-        length, quarters = form
-        return (1 - 0.009 * quarters) * length if len(tried) <= 3 else -(1 + quarters) * length
+        gop = int(not np.array_equal(shown[0], pixels[1]))
+        tried.append((gop, len(shown), form))
+        return costs[gop, len(shown)][form]
 
     monkeypatch.setattr(LadderTokenizer, "cost_of_tubes", cost)
     data = compress(pixels, options=options)
     gops = [(gop, len(blocks)) for gop, blocks in read_tokens(io.BytesIO(data), model_file=weights)]
     usual = 2
     lengths = [2, 4] if frames > 4 else [usual] * 2
-    enough = [(2, False), (2, False), (2, True), (4, False), (4, False), (4, True)]
-    assert sorted(tried) == (enough if frames > 4 else [])
+    seen = [count for count in (4, 8) if count < frames]
+    assert sorted(tried) == [(*at, form) for at in costs if at[1] in seen for form in sorted(costs[at])]
     header = bitstream.StreamReader(io.BytesIO(data)).header
     assert header.tube_frames == usual
     assert [gop.tube_frames for gop, _ in gops] == lengths
-    assert [gop.quarters for gop, _ in gops] == [False, frames > 4]
+    assert [gop.quarters for gop, _ in gops] == [False, frames > 8]
     assert [blocks for _, blocks in gops] == [1 + -(-(frames - 1) // length) for length in lengths]
     shown = [frame.pixels for frame in decode(data, weights)]
     for number, length in enumerate(lengths):
@@ -128,8 +136,9 @@ def test_every_gop_has_tubes_of_the_length_and_the_vectors_that_cost_least(
         assert all(same) is not gops[number][0].quarters  # which that length alone does not try
 
 
-def test_what_tubes_of_a_length_cost(weights: Path) -> None:
-    """As the tubes themselves come to, one after the other; the memory stays as it was."""
+def test_what_tubes_of_a_length_cost(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the tubes themselves come to, one after the other; the memory stays as it was. Those that were tried
+    before are not analysed again."""
     loaded = model.load(weights)
     tokenizer, other = (LadderTokenizer(loaded, pick_device("cpu")) for _ in range(2))
     frames, levels = list(clip(5)), len(loaded.card.tokenizer.levels)
@@ -140,10 +149,15 @@ def test_what_tubes_of_a_length_cost(weights: Path) -> None:
     for frame in frames[1:]:
         other.analyse(BlockKind.TUBE, [frame], 300, levels=levels)
         costs.append(other.judgement.cost(other.config.lambda_of(300)))
+    analysed = []
+    forward = Ladder.forward
+    monkeypatch.setattr(Ladder, "forward", lambda *a, **b: (analysed.append(b["form"]), forward(*a, **b))[1])
+    half = tokenizer.cost_of_tubes(frames[1:3], TubeForm(1), 300, levels)
     found = tokenizer.cost_of_tubes(frames[1:], TubeForm(1), 300, levels)
+    assert half == pytest.approx(float(np.mean(costs[:2])), rel=1e-3)
     assert found == pytest.approx(float(np.mean(costs)), rel=1e-3)
-    assert found == tokenizer.cost_of_tubes(frames[1:], TubeForm(1), 300, levels)
     assert found != tokenizer.cost_of_tubes(frames[1:], TubeForm(4), 300, levels)
+    assert analysed == 4 * [TubeForm(1)] + [TubeForm(4)]
 
 
 def test_both_precisions_compute_with_the_same_weights(
