@@ -188,7 +188,7 @@ class LadderTokenizer:
     def drawn(self, frame: Pixels, others: Sequence[Pixels]) -> key_filter.Drawn:
         """What other frames say of one, for `filtered`."""
         frame_CHW, *others_CHW = self._padded([frame, *others])[0]
-        return key_filter.drawn(frame_CHW, others_CHW, *frame.shape[:2])
+        return key_filter.drawn(frame_CHW, others_CHW)
 
     def filtered(self, frame: Pixels, others: key_filter.Drawn) -> Pixels:
         """A frame to begin a GOP with, see key_filter.py."""
