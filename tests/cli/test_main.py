@@ -103,3 +103,14 @@ def test_completion_completes_verbs() -> None:
     script = [str(Path(sys.executable).with_name("bsqc"))]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["plain,encode"]
+
+
+def test_threads_sleep_soon_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "cli", lambda **_: None)
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    main.main()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    main.main()
+    assert os.environ["GOMP_SPINCOUNT"] == str(main.SPINS)
