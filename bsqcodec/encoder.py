@@ -337,7 +337,8 @@ class Encoder:
             if frames > 1:
                 costs |= self._costs(self._ladder, [TubeForm(frames, quarters=True)], first)
             close = [form for form in costs if costs[form] <= (1 + CLOSE) * min(costs.values())]
-            if len(close) > 1 and len(self._waiting) == self._tried_frames:
+            enough = len(self._waiting) == self._tried_frames and self._ladder.keeps_tried(first)
+            if len(close) > 1 and enough:
                 costs = self._costs(self._ladder, close, self._waiting)
             self._form = min(costs, key=costs.__getitem__)
         for pixels, shown in self._take_back(len(self._waiting)):

@@ -291,12 +291,17 @@ class LadderTokenizer:
                 return tried
         return None
 
+    @staticmethod
+    def keeps_tried(frames: Sequence[Pixels]) -> bool:
+        """Whether `cost_of_tubes` keeps what it finds of these frames."""
+        pixels: int = frames[0].shape[0] * frames[0].shape[1]
+        return len(frames) * pixels <= MOST_TRIED_PIXELS
+
     @torch.no_grad()
     def cost_of_tubes(self, frames: Sequence[Pixels], form: TubeForm, rate: int, levels: int) -> float:
         """J per frame of these frames in tubes of that form, all frames counted; after a block that kept
-        its memory, which stays. Neither this nor `analyse` will work again on those of them that it comes
-        to."""
-        height, width, _ = frames[0].shape
+        its memory, which stays. Where that is kept, neither this nor `analyse` will work again on those of
+        them that it comes to."""
         memory, total, asked = self._state.memory, 0.0, _Asked(form, rate, levels)
         for first in range(0, len(frames), form.frames):
             tube = frames[first : first + form.frames]
@@ -304,7 +309,7 @@ class LadderTokenizer:
             if tried is None:
                 assert memory is not None
                 tried = self._try(tube, asked, memory)
-                if len(frames) * height * width <= MOST_TRIED_PIXELS:
+                if self.keeps_tried(frames):
                     self._tried.append(tried)
             memory = tried.out.memory
             total += tried.cost

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bsqcodec import bitstream, machine, model
+from bsqcodec import bitstream, machine, model, synthesis
 from bsqcodec.bitstream import CodingMode, Damage
 from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.codec import (
@@ -134,6 +134,24 @@ def test_every_gop_has_tubes_of_the_length_and_the_vectors_that_cost_least(
             for one, other in zip(shown[part], decode(alone, weights), strict=True)
         ]
         assert all(same) is not gops[number][0].quarters  # which that length alone does not try
+
+
+@pytest.mark.parametrize(("frames_kept", "tried_on"), [(4, {4, 8}), (3, {4})])
+def test_large_frames_are_tried_once(
+    frames_kept: int, tried_on: set[int], weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found on four of them is not kept, and would have to be found again."""
+    pixels = clip(10)
+    monkeypatch.setattr(synthesis, "MOST_TRIED_PIXELS", frames_kept * pixels[0, ..., 0].size)
+    seen = set()
+
+    def cost(self: LadderTokenizer, shown: list[Pixels], *_: object) -> float:
+        seen.add(len(shown))
+        return 1.0
+
+    monkeypatch.setattr(LadderTokenizer, "cost_of_tubes", cost)
+    compress(pixels, options=EncodeOptions(q=3, model=weights, gop=10, scene_cuts=False))
+    assert seen == tried_on
 
 
 def test_what_tubes_of_a_length_cost(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
