@@ -105,12 +105,12 @@ class Behind:
     """
 
     def __init__(self, beside: bool = True, calls: int = 4) -> None:
-        self._threads = torch.get_num_threads()
+        threads = torch.get_num_threads()
         self._calls = calls
         self._waiting: deque[Future[Any]] = deque()
         self._executor: ThreadPoolExecutor | None = None
-        if beside and self._threads > 1:
-            half = self._threads // 2
+        if beside and threads > 1:
+            half = threads // 2
             self._executor = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(half,))
 
     def __call__(self, work: Callable[[], T]) -> Future[T]:

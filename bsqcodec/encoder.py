@@ -146,13 +146,14 @@ class Encoder:
         device = pick_device(self.options.device)
         self._levels = min(self.options.levels or 99, len(weights.card.tokenizer.levels))
         self._rate = weights.card.rate_index(self.options.q)
-        self._tube_choices = weights.card.tokenizer.tube_choices(self._rate)
+        choices = weights.card.tokenizer.tube_choices(self._rate)
         lengths = weights.card.tokenizer.tube_lengths
         self._tried_frames = 2 * max(lengths)
         if self.options.tube_frames is not None:
             if fault := tube_fault(lengths, self.options.tube_frames, weights.card.name):
                 raise InputError(fault)
-            self._tube_choices = (self.options.tube_frames,)
+            choices = (self.options.tube_frames,)
+        self._forms = [TubeForm(length) for length in choices]  # of tubes, the usual one first
         self._tokenizer = open_tokenizer(weights, device, self.options.overlap)
         most = self._tokenizer.most_frames
         self._gop_frames = 1 if still else self.options.gop or min(USUAL_GOP, most)
@@ -176,7 +177,7 @@ class Encoder:
             Header(
                 width=width, height=height, model_name=weights.card.name, model_digest=weights.digest,
                 levels=self._levels, quality_hundredths=weights.card.stated_quality(self.options.q),
-                still=still, max_gop_frames=self._gop_frames, tube_frames=self._tube_choices[0],
+                still=still, max_gop_frames=self._gop_frames, tube_frames=self._forms[0].frames,
                 time_base=time_base, rotation=rotation, creator="" if still else f"bsqcodec {VERSION}",
                 tile_overlap=self.options.overlap,
                 colour=bitstream.Colour(
@@ -329,10 +330,10 @@ class Encoder:
     def _choose_tubes(self) -> None:
         """Settle how many frames the GOP's tubes hold and how fine their vectors are, and take again the
         frames that wait: as these cost least, if they are enough to tell, else as is usual."""
-        self._form = TubeForm(self._tube_choices[0])
+        self._form = self._forms[0]
         first = self._waiting[: self._tried_frames // 2]
         if len(first) == self._tried_frames // 2 and self._ladder is not None:
-            costs = self._costs(self._ladder, [TubeForm(length) for length in self._tube_choices], first)
+            costs = self._costs(self._ladder, self._forms, first)
             frames = min(costs, key=costs.__getitem__).frames
             if frames > 1:
                 costs |= self._costs(self._ladder, [TubeForm(frames, quarters=True)], first)
@@ -402,7 +403,7 @@ class Encoder:
         if not self._times:
             return
         coded = self._coder.finish(self._gop)
-        form = self._form or TubeForm(self._tube_choices[0])
+        form = self._form or self._forms[0]
         self._writer.write_gop(
             Gop(
                 pts=tuple(pts for pts, _ in self._times),
@@ -427,7 +428,7 @@ class Encoder:
 
     def _new_gop(self) -> GopTokens:
         self._single = self._gop_frames == 1 or (self._choice is not None and self._choice.takes_alone())
-        self._form = TubeForm(self._tube_choices[0]) if len(self._tube_choices) == 1 else None
+        self._form = self._forms[0] if len(self._forms) == 1 else None
         self._smoothing = SmoothingChoice() if self.options.smoothing and not self._single else None
         bonus = 0 if self._single else KEY_RATE_BONUS
         return GopTokens(min(RATE_STEPS, self._rate + bonus), self._rate)

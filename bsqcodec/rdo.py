@@ -72,7 +72,7 @@ class Search:
     """The search for one block.
 
     frames_BTCHW: 0..1, padded. size: rows and columns that count. memory: as before the block. form: of a
-    tube.
+    tube; of a key frame it says nothing.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class Search:
         memory: Memory | None,
         log_lambda_B1: Tensor,
         size: tuple[int, int],
-        form: TubeForm | None = None,
+        form: TubeForm,
     ) -> None:
         self._ladder, self._kind, self._log_lambda = ladder, kind, log_lambda_B1
         self._frames, self._memory, self._size = frames_BTCHW, memory, size
         self._vectors: Tensor | None = None
-        self._form = form or TubeForm(frames_BTCHW.shape[1])
+        self._form = form
         self._motion = ladder.config.motion_level if kind is BlockKind.TUBE else None
 
     def run(self, bits: Sequence[Tensor], points: Sequence[Tensor], effort: int) -> list[Tensor]:

@@ -287,7 +287,8 @@ class LadderTokenizer:
     def _known(self, frames: Sequence[Pixels], asked: _Asked, before: Memory | None) -> _Tried | None:
         """A tube of these frames after that memory, where it was tried."""
         for tried in self._tried:
-            if tried.asked == asked and tried.before is before and all(map(is_, tried.frames, frames)):
+            same = len(tried.frames) == len(frames) and all(map(is_, tried.frames, frames))
+            if same and tried.asked == asked and tried.before is before:
                 return tried
         return None
 

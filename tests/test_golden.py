@@ -2,6 +2,7 @@
 
 import io
 import os
+import runpy
 import subprocess
 import sys
 from itertools import pairwise
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from bsqcodec import bitstream, model
-from bsqcodec.bitstream import Gop
+from bsqcodec.bitstream import CodingMode, Gop
+from bsqcodec.blocks import TubeForm
 from bsqcodec.codec import Decoder, read_tokens
 from bsqcodec.gop_coder import GopCoder, GopTokens
 from bsqcodec.media.types import Frame
@@ -33,6 +35,15 @@ def no_clock(stage: str):  # type: ignore[no-untyped-def]
     from contextlib import nullcontext
 
     return nullcontext()
+
+
+@pytest.mark.parametrize("quarters", [False, True])
+def test_they_can_be_made_anew(quarters: bool) -> None:
+    """With GOPs of either length, in quarters where those are to win."""
+    made = runpy.run_path(str(GOLDEN / "regenerate.py"))
+    data = made["in_mode"](CodingMode.PRIOR, made["two_gops"](), None, quarters=quarters)
+    gops = [event for event in bitstream.StreamReader(io.BytesIO(data)) if isinstance(event, Gop)]
+    assert [gop.form for gop in gops] == [TubeForm(4, quarters), TubeForm(2, quarters)]
 
 
 def test_all_kinds_are_there() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bsqcodec import model, rdo, samples
-from bsqcodec.blocks import BlockKind
+from bsqcodec.blocks import BlockKind, TubeForm
 from bsqcodec.codec import EncodeOptions, compress, decompress
 from bsqcodec.metrics.ms_ssim import ms_ssim, ms_ssim_db
 from bsqcodec.tokenizer.ladder import BlockOutput, Ladder
@@ -48,7 +48,7 @@ def test_the_search_lowers_the_cost(
     kind, x, before = blocks(ladder)[number]
     out = coded(ladder, kind, x, before)
     memory = before.memory if before is not None else None
-    search = rdo.Search(ladder, kind, x, memory, LOG_LAMBDA, (90, 150))
+    search = rdo.Search(ladder, kind, x, memory, LOG_LAMBDA, (90, 150), TubeForm(x.shape[1]))
     found = search.run(out.bits, out.points, 3)
 
     assert len(list(search._windows(4))) == (6 if parts else 1)
@@ -66,7 +66,7 @@ def test_the_coarse_levels_alone(ladder: Ladder) -> None:
     kind, x, _ = blocks(ladder)[0]
     with torch.no_grad():
         out = ladder(kind, LOG_LAMBDA, frames_BTCHW=x, levels=2)
-    found = rdo.Search(ladder, kind, x, None, LOG_LAMBDA, (90, 150)).run(out.bits, out.points, 3)
+    found = rdo.Search(ladder, kind, x, None, LOG_LAMBDA, (90, 150), TubeForm(1)).run(out.bits, out.points, 3)
     assert [level.shape for level in found] == [level.shape for level in out.bits]
     assert any(not torch.equal(a, b) for a, b in zip(found, out.bits, strict=True))
 
@@ -74,7 +74,9 @@ def test_the_coarse_levels_alone(ladder: Ladder) -> None:
 def test_parts_cover_every_token_once(ladder: Ladder, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("TILE", 64), ("MARGIN", 32), ("MOST_PIXELS", 0)):
         monkeypatch.setattr(rdo, name, value)
-    search = rdo.Search(ladder, BlockKind.KEY, torch.zeros(1, 1, 3, 96, 160), None, LOG_LAMBDA, (90, 150))
+    search = rdo.Search(
+        ladder, BlockKind.KEY, torch.zeros(1, 1, 3, 96, 160), None, LOG_LAMBDA, (90, 150), TubeForm(1)
+    )
     seen = [torch.zeros(grid[:2]) for grid in ladder.config.grids(96, 160)]
     for window in search._windows(4):
         for level, outer, inner in zip(seen, window.grid, window.inner, strict=True):
@@ -86,7 +88,7 @@ def test_a_search_that_fails_changes_nothing(ladder: Ladder, monkeypatch: pytest
     monkeypatch.setattr(rdo, "LEARNING_RATE", -3.0)  # uphill
     kind, x, before = blocks(ladder)[0]
     out = coded(ladder, kind, x, before)
-    found = rdo.Search(ladder, kind, x, None, LOG_LAMBDA, (90, 150)).run(out.bits, out.points, 1)
+    found = rdo.Search(ladder, kind, x, None, LOG_LAMBDA, (90, 150), TubeForm(1)).run(out.bits, out.points, 1)
     assert all(torch.equal(a, b) for a, b in zip(found, out.bits, strict=True))
 
 

@@ -21,6 +21,7 @@ from bitstream.samples import read_back  # noqa: E402
 
 from bsqcodec import bitstream, codec, gop_coder, samples, synthesis  # noqa: E402
 from bsqcodec.bitstream import CodingMode  # noqa: E402
+from bsqcodec.blocks import TubeForm  # noqa: E402
 from bsqcodec.media.types import AudioPacket, AudioTrack, Frame, Metadata  # noqa: E402
 
 MODEL = HERE / "tiny.safetensors"
@@ -33,6 +34,12 @@ def pixels() -> codec.Pixels:
     """A moving crop of the bundled photograph."""
     picture = samples.picture()
     return np.stack([picture[3 * n : 3 * n + 70, 100 + 5 * n : 100 + 5 * n + 90] for n in range(CLIP_FRAMES)])
+
+
+def two_gops() -> codec.Pixels:
+    """The same, and back."""
+    frames = pixels()
+    return np.concatenate([frames, frames[::-1]])[: 2 * CLIP_GOP]
 
 
 def stream(
@@ -67,10 +74,10 @@ def in_mode(
     """A still, or a clip with sound, coded in this mode whatever its size. quarters: whether vectors in
     quarters of a pixel win where there is a choice."""
     original, cost = gop_coder.GopCoder.coded, synthesis.LadderTokenizer.cost_of_tubes
-    costs = iter([2.0, 1.0, 1.0, 2.0])  # of the usual length and of the other, GOP by GOP
+    costs = {4: iter([1.0, 2.0]), 2: iter([2.0, 1.0])}  # of each length, GOP by GOP
 
-    def cost_of_tubes(tokenizer: object, shown: object, length: int, finer: bool, *_: int) -> float:
-        return (0.0 if quarters else 9.0) if finer else next(costs)
+    def cost_of_tubes(tokenizer: object, shown: object, form: TubeForm, *_: int) -> float:
+        return (0.0 if quarters else 9.0) if form.quarters else next(costs[form.frames])
 
     try:
         synthesis.LadderTokenizer.cost_of_tubes = cost_of_tubes  # type: ignore[assignment,method-assign]
@@ -112,9 +119,8 @@ def main() -> None:
     save("clip-repeats", in_mode(CodingMode.PRIOR, frames[STANDING]))
     for tube_frames in (2, 1):
         save(f"clip-tubes-of-{tube_frames}", in_mode(CodingMode.PRIOR, frames, tube_frames))
-    twice = np.concatenate([frames, frames[::-1]])[: 2 * CLIP_GOP]
-    save("clip-two-lengths", in_mode(CodingMode.PRIOR, twice, None))
-    save("clip-quarters", in_mode(CodingMode.PRIOR, twice, None, quarters=True))
+    save("clip-two-lengths", in_mode(CodingMode.PRIOR, two_gops(), None))
+    save("clip-quarters", in_mode(CodingMode.PRIOR, two_gops(), None, quarters=True))
     cut = io.BytesIO()
     bitstream.cut(io.BytesIO(clip), cut, levels=2)
     save("clip-two-levels", cut.getvalue())
